@@ -1,0 +1,166 @@
+//! What builders there are: their arguments, types, outputs, and what their results depend on.
+//!
+//! The engine declares the shape of the table; whoever wires kiln together fills it in. One table drives
+//! parsing, error messages, `kiln help builder`, and the generated reference. This module is unaware
+//! of what any builder does.
+
+/// Every builder that kiln brings, sorted by name. `command` is not among them: it is the engine's own.
+#[derive(Clone, Copy, Debug)]
+pub struct Catalogue {
+    /// The rows.
+    pub builders: &'static [Builder],
+}
+
+impl Catalogue {
+    /// The builder called `name`.
+    pub fn get(&self, name: &str) -> Option<&'static Builder> {
+        self.builders.iter().find(|builder| builder.name == name)
+    }
+
+    /// All names, in the table's order.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.builders.iter().map(|builder| builder.name)
+    }
+}
+
+/// One row: a builder that kiln brings.
+#[derive(Debug)]
+pub struct Builder {
+    /// What a recipe writes after `builder =`.
+    pub name: &'static str,
+    /// The semantic version: part of every key. It rises when the same arguments and inputs give other bytes.
+    pub version: u32,
+    /// One sentence.
+    pub summary: &'static str,
+    /// Paragraphs for the reference.
+    pub details: &'static str,
+    /// A step as one would write it, in TOML.
+    pub example: &'static str,
+    /// Arguments, in the order in which the reference lists them.
+    pub args: &'static [Arg],
+    /// Outputs, fixed or named by an argument.
+    pub outputs: Outputs,
+    /// Whether architecture and operating system can change the result; false for exact builders.
+    pub platform: bool,
+    /// Whether it gives a verdict.
+    pub gate: bool,
+}
+
+impl Builder {
+    /// The argument called `name`.
+    pub fn arg(&self, name: &str) -> Option<&'static Arg> {
+        self.args.iter().find(|arg| arg.name == name)
+    }
+}
+
+/// One argument of a builder, or one field of a table argument.
+#[derive(Debug)]
+pub struct Arg {
+    /// The key in the recipe.
+    pub name: &'static str,
+    /// What may stand there.
+    pub ty: Type,
+    /// Whether it must stand there, and what holds where it does not.
+    pub presence: Presence,
+    /// Whether it enters the key.
+    pub role: Role,
+    /// What it means: shape, unit, range.
+    pub doc: &'static str,
+}
+
+/// Whether an argument has to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// It must be there.
+    Required,
+    /// It may be left out, and is then absent.
+    Optional,
+    /// Left out, it is this TOML value: writing the default out does not change the key.
+    Default(&'static str),
+}
+
+/// Whether an argument can change the result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// It enters the key.
+    Key,
+    /// It says how, not what: recorded, not hashed.
+    Implementation,
+}
+
+/// The type of an argument.
+#[derive(Clone, Copy, Debug)]
+pub enum Type {
+    /// `true` or `false`.
+    Bool,
+    /// A whole number in a range, ends included.
+    Int {
+        /// The smallest.
+        min: i64,
+        /// The largest.
+        max: i64,
+    },
+    /// A number in a range, ends included; never NaN. Whole numbers are taken too.
+    Float {
+        /// The smallest.
+        min: f64,
+        /// The largest.
+        max: f64,
+    },
+    /// Any text.
+    Text,
+    /// One of these words.
+    Word(&'static [&'static str]),
+    /// A number, or a share of another one, written `"2%"`. Handed on as number or text.
+    Amount,
+    /// A list of this type.
+    List(&'static Type),
+    /// A table with these fields and no others.
+    Table(&'static [Arg]),
+    /// A table from names of the author's choice to this type; not empty.
+    Map(&'static Type),
+    /// A table whose field `kind` is one of these words and decides which other fields there are.
+    Kinds(&'static [(&'static str, &'static [Arg])]),
+    /// A reference to a file or folder: `"${sources.data}"`, `"${split.train}"`.
+    Input,
+}
+
+/// Which outputs a step of this builder has.
+#[derive(Clone, Copy, Debug)]
+pub enum Outputs {
+    /// These. A single one called `out` is what `${STEP}` means.
+    Fixed(&'static [Output]),
+    /// One for each name in the map argument `arg`; file names are the name and `suffix`.
+    FromMap {
+        /// The argument.
+        arg: &'static str,
+        /// `.csv`, say.
+        suffix: &'static str,
+        /// What each of them is.
+        doc: &'static str,
+    },
+}
+
+/// One fixed output.
+#[derive(Debug)]
+pub struct Output {
+    /// What comes after the dot in `${STEP.NAME}`.
+    pub name: &'static str,
+    /// The file or folder that the builder writes; for an alias it is ignored.
+    pub file: &'static str,
+    /// When it is there.
+    pub availability: Availability,
+    /// The input argument that this output is, with no bytes of its own.
+    pub alias_of: Option<&'static str>,
+    /// What it holds.
+    pub doc: &'static str,
+}
+
+/// When an output of a gate exists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Availability {
+    /// Whatever the verdict.
+    Always,
+    /// Only where the gate accepted.
+    IfAccepted,
+}
