@@ -1,0 +1,112 @@
+//! Frames for binary data of our own: the only module that names `bincode`.
+//!
+//! A frame is magic (4 bytes), version (u32), length (u64), payload, BLAKE3 of all that precedes
+//! it; integers are little-endian. Unaware of what a payload means. Meant for data that this
+//! machine wrote for itself; what travels between machines has formats of its own.
+//!
+//! A type that goes into a frame has no maps without order, no `usize`, no recursion, no elements
+//! of size zero, no untagged or flattened parts.
+
+use bincode::config::{self, Configuration, Fixint, Limit, LittleEndian};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// Greatest payload: hostile lengths are refused before anything is allocated for them.
+pub const MAX_PAYLOAD: usize = 256 << 20;
+const HEAD: usize = 16;
+const TAIL: usize = 32;
+
+/// A frame that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum FrameError {
+    /// The first bytes are not those of the wanted kind of frame.
+    #[error("it begins with {found:02x?}, not with {wanted:02x?}")]
+    Magic {
+        /// The magic of the wanted kind.
+        wanted: [u8; 4],
+        /// What stands there.
+        found: Vec<u8>,
+    },
+    /// Written by another version of the program.
+    #[error("its format has version {found}, this program reads version {wanted}")]
+    Version {
+        /// The version that is read here.
+        wanted: u32,
+        /// The version that stands there.
+        found: u32,
+    },
+    /// Cut short, or with more bytes than it says.
+    #[error("it has {found} bytes where its head promises {wanted}")]
+    Length {
+        /// Bytes by the head.
+        wanted: u64,
+        /// Bytes that are there.
+        found: u64,
+    },
+    /// The bytes are not those that were written.
+    #[error("its checksum does not match: some of its bytes have changed")]
+    Checksum,
+    /// The payload is no value of the wanted type.
+    #[error("its payload cannot be read")]
+    Payload(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The payload has bytes after its value.
+    #[error("{0} bytes follow its payload's value")]
+    Trailing(u64),
+}
+
+fn configuration() -> Configuration<LittleEndian, Fixint, Limit<MAX_PAYLOAD>> {
+    config::standard().with_little_endian().with_fixed_int_encoding().with_limit::<MAX_PAYLOAD>()
+}
+
+/// Puts a value into a frame.
+#[must_use]
+pub fn encode<T: Serialize>(magic: [u8; 4], version: u32, value: &T) -> Vec<u8> {
+    let payload = bincode::serde::encode_to_vec(value, configuration())
+        .expect("a framed type serialises without fail: it has no maps and no lengths unknown");
+    let mut frame = Vec::with_capacity(HEAD + payload.len() + TAIL);
+    frame.extend_from_slice(&magic);
+    frame.extend_from_slice(&version.to_le_bytes());
+    frame.extend_from_slice(&(payload.len() as u64).to_le_bytes());
+    frame.extend_from_slice(&payload);
+    let sum = blake3::hash(&frame);
+    frame.extend_from_slice(sum.as_bytes());
+    frame
+}
+
+/// Takes a value out of a frame; checks magic, version, length and checksum, in this order, before
+/// the payload is looked at, and then that all of it was consumed.
+///
+/// # Errors
+/// One for each of these checks.
+pub fn decode<T: DeserializeOwned>(
+    magic: [u8; 4],
+    version: u32,
+    frame: &[u8],
+) -> Result<T, FrameError> {
+    if frame.get(..4) != Some(&magic[..]) {
+        let found = frame.iter().take(4).copied().collect();
+        return Err(FrameError::Magic { wanted: magic, found });
+    }
+    let short = FrameError::Length { wanted: (HEAD + TAIL) as u64, found: frame.len() as u64 };
+    let Some((head, _)) = frame.split_first_chunk::<HEAD>() else { return Err(short) };
+    let found = u32::from_le_bytes([head[4], head[5], head[6], head[7]]);
+    if found != version {
+        return Err(FrameError::Version { wanted: version, found });
+    }
+    let Some((body, sum)) = frame.split_last_chunk::<TAIL>() else { return Err(short) };
+    let length = u64::from_le_bytes(head[8..].try_into().expect("eight bytes of sixteen remain"));
+    let payload = body.get(HEAD..).filter(|payload| payload.len() as u64 == length);
+    let Some(payload) = payload else {
+        let wanted = length.saturating_add((HEAD + TAIL) as u64);
+        return Err(FrameError::Length { wanted, found: frame.len() as u64 });
+    };
+    if blake3::hash(body).as_bytes() != sum {
+        return Err(FrameError::Checksum);
+    }
+    let (value, consumed) = bincode::serde::decode_from_slice(payload, configuration())
+        .map_err(|error| FrameError::Payload(Box::new(error)))?;
+    match payload.len() - consumed {
+        0 => Ok(value),
+        rest => Err(FrameError::Trailing(rest as u64)),
+    }
+}

@@ -1,0 +1,141 @@
+//! The record *action key → outputs, verdict, isolation, log, cost*.
+//!
+//! Defines the record and its frame on disk. Unaware of what a key is made of and of where records
+//! are kept.
+
+use serde::{Deserialize, Serialize};
+
+use crate::codec::{self, FrameError};
+use crate::digest::Digest;
+use crate::object::Object;
+
+/// First bytes of a realisation's frame.
+pub(crate) const MAGIC: [u8; 4] = *b"KLNR";
+/// Version of the payload; any change of [`Realisation`]'s fields raises it.
+pub(crate) const VERSION: u32 = 1;
+
+/// What came of carrying out a derivation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Realisation {
+    /// The action key that was carried out.
+    pub key: Digest,
+    /// Number of this result under its key, from 1; set by [`Store::record`](crate::Store::record).
+    pub attempt: u32,
+    /// Recipe in which it was first made; informational.
+    pub recipe: String,
+    /// Step for which it was first made; informational.
+    pub step: String,
+    /// Builder and version, such as `train@1`.
+    pub builder: String,
+    /// What was made, in the order of the derivation's outputs.
+    pub outputs: Vec<Output>,
+    /// What a gate said; `None` if there was no gate.
+    pub verdict: Option<Verdict>,
+    /// How well the step was shut off from the rest of the machine.
+    pub isolation: Isolation,
+    /// What the step promised about a second run.
+    pub determinism: Determinism,
+    /// Canonical text of the key manifest; opaque to the store.
+    pub manifest: String,
+    /// What the step printed.
+    pub log: Option<Object>,
+    /// Further objects to keep with the record, such as snapshots of sources.
+    pub refs: Vec<Object>,
+    /// What it took.
+    pub cost: Cost,
+    /// The boot of the machine during which it was recorded; set by the store.
+    pub boot: String,
+    /// The group of records with which it was flushed; set by the store.
+    pub group: u64,
+}
+
+/// One named output of a realisation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Output {
+    /// The output's name.
+    pub name: String,
+    /// Its content.
+    pub object: Object,
+    /// Bytes of the file, or of all files of the tree.
+    pub bytes: u64,
+    /// The extension under which a later step sees it, with no leading dot; may be empty.
+    pub extension: String,
+    /// Place of the input that it aliases. The object then need not be in the store.
+    pub alias: Option<u32>,
+}
+
+/// What a gate said. A rejection is a result, not a failure.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// Whether everything that the gate asked for holds.
+    pub accepted: bool,
+    /// Why, for a person.
+    pub reason: String,
+}
+
+/// How well a step was shut off from the machine; a stronger degree is the greater.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Isolation {
+    /// A fresh folder and a clean environment only.
+    Off,
+    /// What an ordinary container or an old kernel allows.
+    Partial,
+    /// The whole sandbox.
+    Full,
+}
+
+/// What a step promises about a second run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Determinism {
+    /// It gives the same bytes.
+    Bitwise,
+    /// Nothing is promised.
+    None,
+}
+
+/// What a realisation took.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct Cost {
+    /// When it started, in milliseconds since 1970.
+    pub started_ms: i64,
+    /// Seconds by the clock.
+    pub seconds: f64,
+    /// Seconds of processor time, all processes together.
+    pub cpu_seconds: f64,
+    /// Greatest memory in use, in bytes; 0 if it was not measured.
+    pub peak_memory: u64,
+    /// Bytes of all inputs.
+    pub input_bytes: u64,
+    /// Bytes of all outputs that are no aliases.
+    pub output_bytes: u64,
+}
+
+impl Realisation {
+    /// The record as it stands on disk.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        codec::encode(MAGIC, VERSION, self)
+    }
+
+    /// Reads a record as it stands on disk.
+    ///
+    /// # Errors
+    /// If the frame is damaged, of another version, or not a realisation's.
+    pub fn decode(frame: &[u8]) -> Result<Self, FrameError> {
+        codec::decode(MAGIC, VERSION, frame)
+    }
+
+    /// The output of this name.
+    #[must_use]
+    pub fn output(&self, name: &str) -> Option<&Output> {
+        self.outputs.iter().find(|output| output.name == name)
+    }
+
+    /// Every object that must be kept for the record to be of use: outputs, log, references.
+    pub fn objects(&self) -> impl Iterator<Item = Object> + '_ {
+        let outputs = self.outputs.iter().map(|output| output.object);
+        outputs.chain(self.log).chain(self.refs.iter().copied())
+    }
+}
