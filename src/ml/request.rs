@@ -3,7 +3,7 @@
 //! Unaware of where inputs come from and where outputs go: both are just paths.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -53,4 +53,46 @@ pub struct Verdict {
 pub struct Response {
     /// The verdict, for the builders that are gates (`validate`, `evaluate`).
     pub verdict: Option<Verdict>,
+}
+
+/// An input is a file where a folder is needed, or the reverse.
+#[derive(Debug, thiserror::Error)]
+#[error("`{role}` is a {found} where a {needed} is needed; help: {help}")]
+pub struct KindError {
+    role: &'static str,
+    found: String,
+    needed: &'static str,
+    help: &'static str,
+}
+
+impl Input {
+    /// The path, if the input is a file; `role` is the argument's name, for the message.
+    ///
+    /// # Errors
+    /// [`KindError`].
+    pub fn file(&self, role: &'static str) -> Result<&Path, KindError> {
+        let help = "name one file, for instance a single output of a step";
+        self.of_kind("file", role, help)
+    }
+
+    /// The path, if the input is a folder; `role` is the argument's name, for the message.
+    ///
+    /// # Errors
+    /// [`KindError`].
+    pub fn tree(&self, role: &'static str) -> Result<&Path, KindError> {
+        let help = "name the folder that a step made, for instance `${train.model}`";
+        self.of_kind("tree", role, help)
+    }
+
+    fn of_kind(
+        &self,
+        needed: &'static str,
+        role: &'static str,
+        help: &'static str,
+    ) -> Result<&Path, KindError> {
+        if self.kind == needed {
+            return Ok(&self.path);
+        }
+        Err(KindError { role, found: self.kind.clone(), needed, help })
+    }
 }
