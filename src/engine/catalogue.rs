@@ -125,6 +125,54 @@ pub enum Type {
     Input,
 }
 
+impl Type {
+    /// What may stand there, as it follows "expected".
+    pub fn phrase(&self) -> String {
+        match self {
+            Self::Bool => "`true` or `false`".to_owned(),
+            Self::Int { min, max } => {
+                let bound = |bound: i64| (bound != i64::MIN && bound != i64::MAX).then_some(bound);
+                format!("a whole number{}", range(bound(*min), bound(*max)))
+            }
+            Self::Float { min, max } => {
+                let bound =
+                    |bound: f64| (bound.is_finite() && bound.abs() != f64::MAX).then_some(bound);
+                format!("a number{}", range(bound(*min), bound(*max)))
+            }
+            Self::Text => "a text".to_owned(),
+            Self::Word(words) => format!("one of {}", enumerate(words.iter().copied())),
+            Self::Amount => "a number, or a share such as `\"2%\"`".to_owned(),
+            Self::List(item) => format!("a list, each item {}", item.phrase()),
+            Self::Table(fields) => {
+                format!("a table with {}", enumerate(fields.iter().map(|field| field.name)))
+            }
+            Self::Map(value) => {
+                format!("a table from names to values, at least one, each {}", value.phrase())
+            }
+            Self::Kinds(kinds) => format!(
+                "a table with `kind`, one of {}, and what that kind needs",
+                enumerate(kinds.iter().map(|(kind, _)| *kind))
+            ),
+            Self::Input => {
+                "a reference to a file or folder, such as `\"${sources.data}\"`".to_owned()
+            }
+        }
+    }
+}
+
+fn range<T: std::fmt::Display>(min: Option<T>, max: Option<T>) -> String {
+    match (min, max) {
+        (Some(min), Some(max)) => format!(" from {min} to {max}"),
+        (Some(min), None) => format!(", at least {min}"),
+        (None, Some(max)) => format!(", at most {max}"),
+        (None, None) => String::new(),
+    }
+}
+
+fn enumerate<'a>(words: impl Iterator<Item = &'a str>) -> String {
+    words.map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
+}
+
 /// Which outputs a step of this builder has.
 #[derive(Clone, Copy, Debug)]
 pub enum Outputs {

@@ -9,7 +9,9 @@
 pub mod catalogue;
 pub mod diagnostic;
 pub mod graph;
+pub mod host;
+pub mod recipe;
+pub mod reference;
 #[allow(unsafe_code)]
 pub mod sandbox;
-pub mod host;
 pub mod tools;

@@ -1,0 +1,120 @@
+//! Where in the file a piece of a string value stands.
+//!
+//! A TOML string's value differs from its text by quotes, escapes and joined lines. This module maps a range of
+//! the value to the range of the file that spells it. Unaware of what the string means.
+
+use std::ops::Range;
+
+/// The part of `text` that spells `piece`, a byte range of `value`, where `span` spells all of `value`.
+///
+/// Falls back to `span` where text and value cannot be matched.
+pub(super) fn inside(
+    text: &str,
+    span: Range<usize>,
+    value: &str,
+    piece: Range<usize>,
+) -> Range<usize> {
+    let Some(raw) = text.get(span.clone()) else { return span };
+    match starts(raw, value) {
+        Some(starts) => {
+            let from = starts.get(piece.start).copied();
+            let to = starts.get(piece.end).copied();
+            match (from, to) {
+                (Some(from), Some(to)) if from <= to => span.start + from..span.start + to,
+                _ => span,
+            }
+        }
+        None => span,
+    }
+}
+
+/// For every byte of `value`, and its end, the offset in `raw` at which its spelling starts.
+fn starts(raw: &str, value: &str) -> Option<Vec<usize>> {
+    let quotes = ["\"\"\"", "'''", "\"", "'"];
+    let quote = quotes.into_iter().find(|quote| raw.starts_with(quote))?;
+    let end = raw.len().checked_sub(quote.len()).filter(|&end| end >= quote.len())?;
+    let escapes = quote.starts_with('"');
+    let mut at = quote.len();
+    if quote.len() == 3 {
+        at += if raw[at..].starts_with("\r\n") {
+            2
+        } else {
+            usize::from(raw[at..].starts_with('\n'))
+        };
+    }
+    let mut starts = Vec::with_capacity(value.len() + 1);
+    let mut chars = value.chars();
+    while at < end {
+        let next = raw[at..].chars().next()?;
+        if escapes && next == '\\' {
+            let after = raw[at + 1..].chars().next()?;
+            if after.is_whitespace() {
+                let rest = &raw[at + 1..end];
+                at = end - rest.trim_start().len();
+                continue;
+            }
+            let width = match after {
+                'x' => 4,
+                'u' => 6,
+                'U' => 10,
+                _ => 2,
+            };
+            let decoded = chars.next()?;
+            starts.extend(std::iter::repeat_n(at, decoded.len_utf8()));
+            at += width;
+            continue;
+        }
+        let decoded = chars.next()?;
+        if decoded == '\n' && raw[at..].starts_with("\r\n") {
+            starts.push(at);
+            at += 2;
+            continue;
+        }
+        if decoded != next {
+            return None;
+        }
+        starts.extend(std::iter::repeat_n(at, decoded.len_utf8()));
+        at += next.len_utf8();
+    }
+    starts.push(end);
+    (chars.next().is_none() && starts.len() == value.len() + 1).then_some(starts)
+}
+
+#[cfg(test)]
+mod tests {
+    use toml::de::DeTable;
+
+    use super::*;
+
+    /// The text that spells the first `@…@` of the value of `key`.
+    fn spelled(text: &str) -> String {
+        let table = DeTable::parse(text).unwrap();
+        let node = table.get_ref().get("k").unwrap();
+        let value = node.get_ref().as_str().unwrap();
+        let start = value.find('@').unwrap();
+        let end = value.rfind('@').unwrap() + 1;
+        text[inside(text, node.span(), value, start..end)].to_owned()
+    }
+
+    #[test]
+    fn a_piece_is_found_behind_escapes_quotes_and_joined_lines() {
+        for text in [
+            "k = \"a@x@b\"",
+            "k = '@x@'",
+            "k = \"\\t\\u00e4\\U0001F600ä@x@\"",
+            "k = \"\"\"\nab\\\n   \n  c@x@\"\"\"",
+            "k = \"\"\"\r\nab\r\nc@x@\"\"\"",
+            "k = '''\n\\n@x@'''",
+        ] {
+            assert_eq!(spelled(text), "@x@", "{text}");
+        }
+        assert_eq!(spelled("k = \"@\\x41@\""), "@\\x41@");
+    }
+
+    #[test]
+    fn what_cannot_be_matched_is_the_whole_value() {
+        assert_eq!(inside("\"ab\"", 0..4, "zz", 0..1), 0..4);
+        assert_eq!(inside("\"", 0..1, "", 0..0), 0..1);
+        assert_eq!(inside("", 5..9, "", 0..0), 5..9);
+    }
+}

@@ -1,0 +1,132 @@
+//! Text with `${…}` in it, cut into pieces.
+//!
+//! Knows the grammar of a reference, not what it refers to.
+
+use std::{borrow::Cow, ops::Range};
+
+/// A piece of text.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Piece<'a> {
+    /// As it is; `$${` has become `${`.
+    Text(Cow<'a, str>),
+    /// A reference.
+    Reference(Mention<'a>),
+}
+
+/// A reference as it is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Mention<'a> {
+    /// Without `${` and `}`.
+    pub(super) name: &'a str,
+    /// Where it stands in the text, `${` and `}` included.
+    pub(super) range: Range<usize>,
+}
+
+/// What cannot be cut.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Flaw {
+    /// `${` without `}` on the same line.
+    Open(Range<usize>),
+    /// Something between the braces that is no name with dots.
+    NoName(Range<usize>),
+}
+
+/// Cuts `text`; all flaws at once.
+pub(super) fn pieces(text: &str) -> Result<Vec<Piece<'_>>, Vec<Flaw>> {
+    let mut pieces = Vec::new();
+    let mut flaws = Vec::new();
+    let mut at = 0;
+    while let Some(found) = text[at..].find("${") {
+        let open = at + found;
+        // `$${` is a literal `${`: the dollar in front goes, what follows stays.
+        if open > at && text.as_bytes()[open - 1] == b'$' {
+            push_text(&mut pieces, &text[at..open - 1]);
+            push_text(&mut pieces, "${");
+            at = open + 2;
+            continue;
+        }
+        push_text(&mut pieces, &text[at..open]);
+        let body = &text[open + 2..];
+        let stop = body.find(['}', '\n']).unwrap_or(body.len());
+        if !body[stop..].starts_with('}') || body[..stop].contains("${") {
+            flaws.push(Flaw::Open(open..open + 2));
+            at = open + 2;
+            continue;
+        }
+        let range = open..open + 2 + stop + 1;
+        at = range.end;
+        let name = &body[..stop];
+        if name.split('.').all(is_word) {
+            pieces.push(Piece::Reference(Mention { name, range }));
+        } else {
+            flaws.push(Flaw::NoName(range));
+        }
+    }
+    push_text(&mut pieces, &text[at..]);
+    if flaws.is_empty() { Ok(pieces) } else { Err(flaws) }
+}
+
+fn is_word(word: &str) -> bool {
+    !word.is_empty() && word.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
+}
+
+fn push_text<'a>(pieces: &mut Vec<Piece<'a>>, text: &'a str) {
+    match pieces.last_mut() {
+        _ if text.is_empty() => {}
+        Some(Piece::Text(before)) => before.to_mut().push_str(text),
+        _ => pieces.push(Piece::Text(Cow::Borrowed(text))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn shown(text: &str) -> String {
+        match pieces(text) {
+            Ok(pieces) => pieces
+                .iter()
+                .map(|piece| match piece {
+                    Piece::Text(text) => format!("[{text}]"),
+                    Piece::Reference(mention) => format!("<{}>", mention.name),
+                })
+                .collect(),
+            Err(flaws) => format!("{flaws:?}"),
+        }
+    }
+
+    #[test]
+    fn references_are_cut_out_and_dollars_stay() {
+        assert_eq!(shown("a ${x.y} b${z}"), "[a ]<x.y>[ b]<z>");
+        assert_eq!(shown("$HOME $ $$ $(x) {y}"), "[$HOME $ $$ $(x) {y}]");
+        assert_eq!(shown("a $${x} ${y}"), "[a ${x} ]<y>");
+        assert_eq!(shown("$$${x}"), "[$${x}]");
+        assert_eq!(shown(""), "");
+    }
+
+    #[test]
+    fn open_and_nameless_references_are_flaws_at_their_place() {
+        assert_eq!(shown("ab ${x"), "[Open(3..5)]");
+        assert_eq!(shown("${x\n}"), "[Open(0..2)]");
+        assert_eq!(shown("${a ${b}"), "[Open(0..2)]");
+        assert_eq!(shown("${} ${X:-1} ${a..b}"), "[NoName(0..3), NoName(4..11), NoName(12..19)]");
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_cut_without_loss_or_refused(text in "[a-z${}.\\n ä]{0,40}") {
+            if let Ok(pieces) = pieces(&text) {
+                let again: String = pieces
+                    .iter()
+                    .map(|piece| match piece {
+                        Piece::Text(text) => text.replace("${", "$${"),
+                        Piece::Reference(mention) => format!("${{{}}}", mention.name),
+                    })
+                    .collect();
+                prop_assert_eq!(again, text);
+            }
+        }
+    }
+}
