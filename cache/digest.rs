@@ -59,13 +59,13 @@ impl Digest {
     /// Reads an open file from its present position to its end; gives the digest and the number of
     /// bytes that were read. Nothing is mapped into memory, so that a file which somebody
     /// truncates meanwhile gives a short count and not a dead process.
-    pub(crate) fn of_file(file: &mut File, expected: u64) -> io::Result<(Self, u64)> {
+    pub(crate) fn of_file(mut file: &File, expected: u64) -> io::Result<(Self, u64)> {
         let large = expected >= PARALLEL_FROM;
         let mut piece = vec![0; if large { LARGE_PIECE } else { SMALL_PIECE }];
         let mut hasher = blake3::Hasher::new();
         let mut total = 0u64;
         loop {
-            let read = fill(file, &mut piece)?;
+            let read = fill(&mut file, &mut piece)?;
             if read == 0 {
                 return Ok((Self(*hasher.finalize().as_bytes()), total));
             }
@@ -80,7 +80,7 @@ impl Digest {
 }
 
 /// Reads until the piece is full or the file ends.
-fn fill(file: &mut File, piece: &mut [u8]) -> io::Result<usize> {
+fn fill(file: &mut impl Read, piece: &mut [u8]) -> io::Result<usize> {
     let mut filled = 0;
     while filled < piece.len() {
         match file.read(&mut piece[filled..]) {
@@ -194,7 +194,7 @@ mod tests {
             let mut file = tempfile::tempfile().unwrap();
             std::io::Write::write_all(&mut file, &bytes).unwrap();
             std::io::Seek::rewind(&mut file).unwrap();
-            let hashed = Digest::of_file(&mut file, size as u64).unwrap();
+            let hashed = Digest::of_file(&file, size as u64).unwrap();
             assert_eq!(hashed, (Digest::of(&bytes), size as u64));
         }
     }

@@ -1,16 +1,76 @@
-//! The content-addressed store.
-#![allow(missing_docs)]
+//! A content-addressed store for files and trees, and for the records of what made them.
+//!
+//! What lies where, and in which bytes, is defined in `FORMAT.md`. The crate knows nothing of
+//! recipes, of networks, or of what is stored; it reads neither the environment nor the user's
+//! home, and prints nothing.
+//!
+//! ```
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let home = tempfile::tempdir()?;
+//! use kiln_cache::{Digest, Object, Store};
+//!
+//! let store = Store::open(home.path())?;
+//! let object = store.put_bytes(b"abc")?;
+//! assert_eq!(object, Object::file(Digest::of(b"abc")));
+//! assert!(store.contains(&object));
+//! # Ok(())
+//! # }
+//! ```
+
+mod boot;
 pub mod codec;
+mod copy_out;
 mod digest;
+mod directory;
+mod fault;
 mod fsio;
+mod gc;
+mod holds;
+mod index;
+mod ingest;
+mod inventory;
+mod layout;
+mod lock;
+mod mark;
+mod notice;
 mod object;
 mod realisation;
+mod records;
+mod recover;
+mod rehash;
+mod roots;
+mod scan;
+mod scratch;
+mod session;
+mod size;
+mod source;
+mod staging;
 mod store;
+mod trash;
 mod tree;
+mod trees;
+mod usage;
+mod verify;
+
 
 pub use digest::{Digest, DigestError};
+pub use directory::DirectoryError;
+pub use fault::{FaultPlan, FaultPlanError};
 pub use fsio::FsError;
+pub use gc::{GcError, GcOptions, GcReport, Item, Kept, Removed};
+pub use ingest::{Ingest, IngestError};
+pub use lock::{ActionLock, LockError};
+pub use notice::Notice;
 pub use object::{Ingested, Kind, Object, ObjectError};
 pub use realisation::{Cost, Determinism, Isolation, Output, Realisation, Verdict};
-pub use store::*;
+pub use records::{Precedence, Recorded};
+pub use roots::{Root, RootError};
+pub use scan::Refusal;
+pub use scratch::Scratch;
+pub use session::Session;
+pub use source::{FileDigest, FileIdentity, SourceError, Trust};
+pub use store::{OpenError, Store, StoreOptions};
 pub use tree::{Tree, TreeDir, TreeFile, TreeLink};
+pub use trees::TreeError;
+pub use usage::{Share, Usage};
+pub use verify::{Problem, VerifyReport};

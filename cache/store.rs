@@ -1,294 +1,239 @@
-//! The store as its users see it.
+//! A store that is open: its home, its door to the disk, its locks and its index.
+//!
+//! What can be done with it stands in the modules beside this one, one concern each. Unaware of
+//! recipes, of networks, of who uses it, and of the environment: the home is handed in.
+
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
-use serde::{Deserialize, Serialize};
-
+use crate::boot::{self, Unflushed};
 use crate::digest::Digest;
-use crate::fsio::FsError;
-use crate::object::{Ingested, Object};
-use crate::realisation::Realisation;
-use crate::tree::Tree;
+use crate::fault::FaultPlan;
+use crate::fsio::{Fs, FsError, present};
+use crate::holds::{self, Holds};
+use crate::index::Index;
+use crate::layout::{FORMAT, Layout};
+use crate::lock::{self, ActionLock, GcLock, LockError};
+use crate::notice::Notice;
+use crate::object::Object;
+use crate::recover;
+use crate::scratch::{self, Scratch};
+use crate::staging;
+use crate::trash;
 
+/// A store that cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
+    /// Its folders or files cannot be used.
     #[error(transparent)]
     Fs(#[from] FsError),
-    #[error("the store in {} has format {found}", home.display())]
-    Format { home: PathBuf, found: String },
+    /// It was written in a format that this program does not know.
+    #[error(
+        "the store in {} has the format `{found}`, and this program knows only `{}`; use the \
+         version of the program that made it, or another home",
+        home.display(), FORMAT.trim()
+    )]
+    Format {
+        /// The store's home.
+        home: PathBuf,
+        /// What its `format` file says.
+        found: String,
+    },
 }
-#[derive(Debug, thiserror::Error)]
-pub enum IngestError {
-    #[error(transparent)]
-    Fs(#[from] FsError),
-    #[error("{path}: {what}")]
-    Refused { path: String, what: &'static str },
+
+/// How a store is opened.
+#[derive(Debug, Clone, Default)]
+pub struct StoreOptions {
+    /// Faults to inject, for tests.
+    pub faults: Option<FaultPlan>,
 }
-#[derive(Debug, thiserror::Error)]
-pub enum TreeError {
-    #[error(transparent)]
-    Fs(#[from] FsError),
-    #[error("not in the store")]
-    Absent,
-}
-#[derive(Debug, thiserror::Error)]
-pub enum SourceError {
-    #[error(transparent)]
-    Fs(#[from] FsError),
-    #[error("{} kept changing while it was read", .0.display())]
-    Unsteady(PathBuf),
-}
-#[derive(Debug, thiserror::Error)]
-pub enum LockError {
-    #[error(transparent)]
-    Fs(#[from] FsError),
-    #[error("cancelled")]
-    Cancelled,
-}
-#[derive(Debug, thiserror::Error)]
-pub enum RootError {
-    #[error(transparent)]
-    Fs(#[from] FsError),
-    #[error("`{0}` is no name for a root")]
-    Name(String),
-    #[error("the root file {} is damaged", path.display())]
-    Damaged { path: PathBuf },
-}
-#[derive(Debug, thiserror::Error)]
-pub enum GcError {
-    #[error(transparent)]
-    Fs(#[from] FsError),
-    #[error(transparent)]
-    Root(#[from] RootError),
-}
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ingest {
-    Move,
-    Copy,
-}
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Trust {
-    Cached,
-    Rehash,
-}
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Precedence {
-    First,
-    Again,
-}
-#[derive(Debug, Clone, PartialEq)]
-pub enum Recorded {
-    Kept(Realisation),
-    Written(Realisation),
-}
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct FileIdentity {
-    pub dev: u64,
-    pub ino: u64,
-    pub size: u64,
-    pub mtime_ns: i64,
-    pub ctime_ns: i64,
-}
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FileDigest {
-    pub digest: Digest,
-    pub bytes: u64,
-    pub executable: bool,
-    pub identity: FileIdentity,
-}
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Notice {
-    pub what: String,
-    pub path: PathBuf,
-}
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Root {
-    pub label: String,
-    pub keys: Vec<Digest>,
-    pub objects: Vec<Object>,
-    pub data: serde_json::Value,
-    pub at: i64,
-}
-#[derive(Debug, Clone, Copy, Default)]
-pub struct GcOptions {
-    pub dry_run: bool,
-}
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase", tag = "what", content = "name")]
-pub enum Item {
-    Object(Object),
-    Realisation(Digest),
-}
-#[derive(Debug, Clone, Serialize)]
-pub struct Kept {
-    pub item: Item,
-    pub bytes: u64,
-    pub held_by: Vec<String>,
-}
-#[derive(Debug, Clone, Serialize)]
-pub struct Removed {
-    pub item: Item,
-    pub bytes: u64,
-}
-#[derive(Debug, Clone, Serialize)]
-pub struct GcReport {
-    pub kept: Vec<Kept>,
-    pub removed: Vec<Removed>,
-    pub bytes_kept: u64,
-    pub bytes_freed: u64,
-}
-#[derive(Debug, Clone, Serialize)]
-pub struct Problem {
-    pub path: PathBuf,
-    pub what: String,
-    pub help: String,
-}
-#[derive(Debug, Clone, Serialize)]
-pub struct VerifyReport {
-    pub objects: u64,
-    pub realisations: u64,
-    pub bytes: u64,
-    pub problems: Vec<Problem>,
-}
-#[derive(Debug, Clone, Copy, Default, Serialize)]
-pub struct Share {
-    pub count: u64,
-    pub bytes: u64,
-}
-#[derive(Debug, Clone, Copy, Default, Serialize)]
-pub struct Usage {
-    pub files: Share,
-    pub trees: Share,
-    pub realisations: Share,
-    pub index: Share,
-    pub trash: Share,
-    pub tmp: Share,
-}
-#[derive(Debug)]
-pub struct Scratch {
-    path: PathBuf,
-}
-impl Scratch {
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-}
-#[derive(Debug)]
-pub struct ActionLock(());
-#[derive(Debug)]
-pub struct Session<'s>(&'s Store);
-impl Session<'_> {
-    pub fn hold_object(&self, _: &Object) -> Result<(), FsError> {
-        unimplemented!()
-    }
-    pub fn hold_key(&self, _: &Digest) -> Result<(), FsError> {
-        unimplemented!()
-    }
-    pub fn hold(&self, _keys: &[Digest], _objects: &[Object]) -> Result<(), FsError> {
-        unimplemented!()
-    }
-}
+
+/// A content-addressed store for files and trees, and for the records of what made them.
+///
+/// May be used from any number of threads and processes at once. What it does on its own account
+/// it does not print: see [`take_notices`](Self::take_notices).
 #[derive(Debug)]
 pub struct Store {
-    home: PathBuf,
+    pub(crate) fs: Fs,
+    pub(crate) layout: Layout,
+    pub(crate) index: Option<Index>,
+    pub(crate) gc_lock: GcLock,
+    pub(crate) holds: Holds,
+    pub(crate) unflushed: Unflushed,
+    pub(crate) staging: staging::Staging,
+    pub(crate) clock: staging::Clock,
+    notices: Mutex<Vec<Notice>>,
 }
+
 impl Store {
+    /// Opens the store in `home`, creating what is missing, for the user alone.
+    ///
+    /// # Errors
+    /// If its folders cannot be made, or it has an unknown format. An index that cannot be used
+    /// is no error: the store works without.
     pub fn open(home: &Path) -> Result<Self, OpenError> {
-        let _ = home;
-        unimplemented!()
+        Self::open_with(home, StoreOptions::default())
     }
+
+    /// Like [`open`](Self::open), with options.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open).
+    pub fn open_with(home: &Path, options: StoreOptions) -> Result<Self, OpenError> {
+        let fs = Fs::new(options.faults);
+        fs.create_dirs(home)?;
+        let home = std::path::absolute(home).map_err(|e| FsError::new("look at", home, e))?;
+        let layout = Layout::new(&home);
+        fs.create_dirs(&layout.tmp())?;
+        check_format(&fs, &layout)?;
+        for folder in layout.folders() {
+            fs.create_dirs(&folder)?;
+        }
+        let mut notices = Vec::new();
+        let boot = boot::current(&fs);
+        recover::after_boot(&fs, &layout, &boot, &mut notices)?;
+        let index = match Index::open(&fs, &layout.index(), &layout.trash()) {
+            Ok((index, wrong)) => {
+                notices.extend(wrong.map(|error| Notice {
+                    path: layout.index(),
+                    what: format!("the index was replaced by an empty one: {error}"),
+                }));
+                Some(index)
+            }
+            Err(error) => {
+                let what = format!("working without an index: {error}");
+                notices.push(Notice { path: layout.index(), what });
+                None
+            }
+        };
+        Ok(Self {
+            gc_lock: GcLock::open(&fs, &layout)?,
+            holds: Holds::default(),
+            unflushed: Unflushed::new(boot),
+            staging: staging::Staging::default(),
+            clock: staging::Clock::default(),
+            notices: Mutex::new(notices),
+            fs,
+            layout,
+            index,
+        })
+    }
+
+    /// The folder that the store lives in, absolute.
+    #[must_use]
     pub fn home(&self) -> &Path {
-        &self.home
+        self.layout.home()
     }
+
+    /// What was found and dealt with since the last call.
+    #[must_use]
     pub fn take_notices(&self) -> Vec<Notice> {
-        unimplemented!()
+        std::mem::take(&mut self.notices.lock().unwrap_or_else(PoisonError::into_inner))
     }
+
+    pub(crate) fn notice(&self, path: &Path, what: impl Into<String>) {
+        let notice = Notice { path: path.to_owned(), what: what.into() };
+        self.notices.lock().unwrap_or_else(PoisonError::into_inner).push(notice);
+    }
+
+    /// A fresh, empty folder on the store's file system.
+    ///
+    /// # Errors
+    /// If it cannot be made.
     pub fn scratch_dir(&self) -> Result<Scratch, FsError> {
-        unimplemented!()
+        Scratch::create(&self.fs, &self.layout)
     }
+
+    /// Removes what killed processes left behind: scratch folders, temporary roots, half-placed
+    /// trees, trash.
+    ///
+    /// # Errors
+    /// If something that is nobody's cannot be removed.
     pub fn sweep(&self) -> Result<(), FsError> {
-        unimplemented!()
+        scratch::sweep(&self.fs, &self.layout)?;
+        holds::sweep(&self.fs, &self.layout)?;
+        staging::sweep(&self.fs, &self.layout)?;
+        trash::empty(&self.fs, &self.layout)
     }
-    pub fn contains(&self, _: &Object) -> bool {
-        unimplemented!()
+
+    /// Whether the object is there. One look at a name; the content is not read.
+    #[must_use]
+    pub fn contains(&self, object: &Object) -> bool {
+        self.fs.lstat(&self.path(object)).is_ok()
     }
-    pub fn path(&self, _: &Object) -> PathBuf {
-        unimplemented!()
+
+    /// Where the object is, or would be.
+    #[must_use]
+    pub fn path(&self, object: &Object) -> PathBuf {
+        self.layout.object(object)
     }
-    pub fn ingest(&self, _: &Path, _: Ingest) -> Result<Ingested, IngestError> {
-        unimplemented!()
-    }
-    pub fn put_bytes(&self, _: &[u8]) -> Result<Object, FsError> {
-        unimplemented!()
-    }
-    pub fn tree(&self, _: &Digest) -> Result<Tree, TreeError> {
-        unimplemented!()
-    }
-    pub fn subobject(&self, _: &Digest, _rel: &str) -> Result<Option<Ingested>, TreeError> {
-        unimplemented!()
-    }
-    pub fn copy_out(&self, _: &Object, _dest: &Path) -> Result<u64, FsError> {
-        unimplemented!()
-    }
-    pub fn compose_tree(&self, _: Vec<(String, Object)>) -> Result<Ingested, TreeError> {
-        unimplemented!()
-    }
-    pub fn digest_file(&self, _: &Path, _: Trust) -> Result<FileDigest, SourceError> {
-        unimplemented!()
-    }
-    pub fn snapshot_file(&self, _: &Path, _: Trust) -> Result<(Object, u64), SourceError> {
-        unimplemented!()
-    }
-    /// nanoseconds since 1970
-    pub fn fs_now(&self) -> Result<i64, FsError> {
-        unimplemented!()
-    }
-    pub fn realisation(&self, _key: &Digest) -> Result<Option<Realisation>, FsError> {
-        unimplemented!()
-    }
-    pub fn record(&self, _: Realisation, _: Precedence) -> Result<Recorded, FsError> {
-        unimplemented!()
-    }
-    pub fn attempts(&self, _: &Digest) -> Result<Vec<Realisation>, FsError> {
-        unimplemented!()
-    }
-    pub fn all_realisations(&self) -> Result<Vec<Realisation>, FsError> {
-        unimplemented!()
-    }
+
+    /// Waits until no other process realises this action, then keeps others off it.
+    ///
+    /// # Errors
+    /// If the lock's file cannot be used, or `cancelled` says so (asked every few milliseconds).
     pub fn lock_action(
         &self,
-        _: &Digest,
-        _cancelled: &dyn Fn() -> bool,
+        key: &Digest,
+        cancelled: &dyn Fn() -> bool,
     ) -> Result<ActionLock, LockError> {
-        unimplemented!()
+        lock::action(&self.fs, &self.layout, key, cancelled)
     }
-    pub fn try_lock_action(&self, _: &Digest) -> Result<Option<ActionLock>, LockError> {
-        unimplemented!()
+
+    /// Keeps others off this action, unless one of them is at it.
+    ///
+    /// # Errors
+    /// If the lock's file cannot be used.
+    pub fn try_lock_action(&self, key: &Digest) -> Result<Option<ActionLock>, LockError> {
+        Ok(lock::try_action(&self.fs, &self.layout, key)?)
     }
-    pub fn session(&self) -> Result<Session<'_>, FsError> {
-        unimplemented!()
-    }
-    pub fn set_root(&self, _name: &str, _: &Root) -> Result<(), RootError> {
-        unimplemented!()
-    }
-    pub fn remove_root(&self, _name: &str) -> Result<bool, RootError> {
-        unimplemented!()
-    }
-    pub fn root(&self, _name: &str) -> Result<Option<Root>, RootError> {
-        unimplemented!()
-    }
-    pub fn roots(&self) -> Result<Vec<(String, Root)>, RootError> {
-        unimplemented!()
-    }
-    pub fn gc(&self, _: GcOptions) -> Result<GcReport, GcError> {
-        unimplemented!()
-    }
-    pub fn verify(&self) -> Result<VerifyReport, FsError> {
-        unimplemented!()
-    }
-    pub fn du(&self) -> Result<Usage, FsError> {
-        unimplemented!()
-    }
+
+    /// Brings to disk what was placed and recorded since the last call. To be called about once a
+    /// second while something is built, and at the end; costs nothing if nothing was written.
+    ///
+    /// # Errors
+    /// If the disk cannot be written to.
     pub fn flush(&self) -> Result<(), FsError> {
-        unimplemented!()
+        self.unflushed.flush(&self.fs, &self.layout)?;
+        self.commit_index();
+        Ok(())
+    }
+
+    /// Writes the index's waiting rows. They are derived, so that a failure is only told.
+    pub(crate) fn commit_index(&self) {
+        if let Some(Err(error)) = self.index.as_ref().map(Index::commit) {
+            self.notice(&self.layout.index(), format!("the index was not updated: {error}"));
+        }
+    }
+
+    /// Moves something damaged out of the way.
+    pub(crate) fn set_aside(&self, path: &Path, why: &str) -> Result<(), FsError> {
+        trash::set_aside(&self.fs, &self.layout, path)?;
+        self.notice(path, format!("{why}; it was moved out of the way"));
+        Ok(())
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.commit_index();
+    }
+}
+
+fn check_format(fs: &Fs, layout: &Layout) -> Result<(), OpenError> {
+    let refused = |found: &str| OpenError::Format {
+        home: layout.home().to_owned(),
+        found: found.trim().chars().take(80).collect(),
+    };
+    match present(fs.read(&layout.format()))? {
+        Some(found) if found == FORMAT.as_bytes() => Ok(()),
+        Some(found) => Err(refused(&String::from_utf8_lossy(&found))),
+        None if layout.files().exists() => Err(refused("none")),
+        None => {
+            let scratch = Scratch::create(fs, layout)?;
+            let aside = scratch.path().join("format");
+            fs.write_new(&aside, FORMAT.as_bytes(), true)?;
+            Ok(fs.rename(&aside, &layout.format())?)
+        }
     }
 }

@@ -1,0 +1,391 @@
+//! The canonical bytes of a folder's listing: the `Directory` message of the remote execution
+//! API, written by hand so that there is one encoding and no other.
+//!
+//! Fields in ascending order, fields with their default value left out, lists sorted by name; the
+//! reader refuses whatever the writer would not have written. Unaware of the disk.
+
+use std::collections::HashMap;
+
+use crate::digest::Digest;
+use crate::tree::{Tree, TreeDir, TreeFile, TreeLink};
+
+/// How deep trees may be nested; a stored listing that is deeper was not written by us.
+pub(crate) const MAX_DEPTH: usize = 1024;
+
+/// Bytes that are no canonical listing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DirectoryError {
+    /// The message ends inside a field.
+    #[error("the listing is cut short")]
+    Short,
+    /// A field that a listing does not have, or in a place where it may not stand.
+    #[error("the listing has an unexpected field (tag {0:#x})")]
+    Field(u64),
+    /// Another encoding of the same value exists and is the canonical one.
+    #[error("the listing is not in its canonical form: {0}")]
+    Form(&'static str),
+    /// A name that no file may have.
+    #[error("the listing names a file `{0}`")]
+    Name(String),
+    /// A digest that is none.
+    #[error("the listing has a digest that is none")]
+    Digest,
+    /// A folder's own listing is not there.
+    #[error("the listing of the folder {0} is missing")]
+    Missing(Digest),
+    /// Folders nested without end.
+    #[error("the listing nests folders more than {MAX_DEPTH} deep")]
+    Depth,
+}
+
+/// A decoded `Directory` whose folders are known by digest only.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Listing {
+    files: Vec<TreeFile>,
+    dirs: Vec<(String, Digest, u64)>,
+    symlinks: Vec<TreeLink>,
+}
+
+/// The `Directory` message of a folder.
+pub(crate) fn encode(tree: &Tree) -> Vec<u8> {
+    let mut message = Vec::new();
+    for file in &tree.files {
+        let mut node = Vec::new();
+        put_bytes(&mut node, 1, file.name.as_bytes());
+        put_bytes(&mut node, 2, &digest_message(&file.digest, file.bytes));
+        if file.executable {
+            put_varint(&mut node, 4 << 3);
+            put_varint(&mut node, 1);
+        }
+        put_bytes(&mut message, 1, &node);
+    }
+    for dir in &tree.dirs {
+        let mut node = Vec::new();
+        put_bytes(&mut node, 1, dir.name.as_bytes());
+        put_bytes(&mut node, 2, &digest_message(&dir.digest, dir.listing_bytes));
+        put_bytes(&mut message, 2, &node);
+    }
+    for link in &tree.symlinks {
+        let mut node = Vec::new();
+        put_bytes(&mut node, 1, link.name.as_bytes());
+        put_bytes(&mut node, 2, link.target.as_bytes());
+        put_bytes(&mut message, 3, &node);
+    }
+    message
+}
+
+/// The `Tree` message of a whole tree: its own `Directory`, then every other one that is in it,
+/// each once, in the order in which a walk down the sorted names meets them first.
+pub(crate) fn encode_whole(tree: &Tree) -> Vec<u8> {
+    let mut message = Vec::new();
+    put_bytes(&mut message, 1, &encode(tree));
+    let mut seen = std::collections::HashSet::new();
+    put_children(&mut message, tree, &mut seen);
+    message
+}
+
+fn put_children(message: &mut Vec<u8>, tree: &Tree, seen: &mut std::collections::HashSet<Digest>) {
+    for dir in &tree.dirs {
+        if seen.insert(dir.digest) {
+            put_bytes(message, 2, &encode(&dir.tree));
+            put_children(message, &dir.tree, seen);
+        }
+    }
+}
+
+/// Reads a `Tree` message and checks it against the digest of the tree that it should be.
+pub(crate) fn decode_whole(bytes: &[u8], digest: &Digest) -> Result<Tree, DirectoryError> {
+    let mut reader = Reader(bytes);
+    let mut listings: HashMap<Digest, &[u8]> = HashMap::new();
+    let root = reader.field(1)?.ok_or(DirectoryError::Form("it has no root"))?;
+    if Digest::of(root) != *digest {
+        return Err(DirectoryError::Form("it is the listing of another tree"));
+    }
+    while let Some(child) = reader.field(2)? {
+        listings.insert(Digest::of(child), child);
+    }
+    reader.end()?;
+    let tree = assemble(root, &listings, 0)?;
+    // One encoding and no other: this also finds folders that nobody refers to.
+    if encode_whole(&tree) != bytes {
+        return Err(DirectoryError::Form("its folders are not in their order"));
+    }
+    Ok(tree)
+}
+
+fn assemble(
+    bytes: &[u8],
+    listings: &HashMap<Digest, &[u8]>,
+    depth: usize,
+) -> Result<Tree, DirectoryError> {
+    if depth > MAX_DEPTH {
+        return Err(DirectoryError::Depth);
+    }
+    let listing = decode(bytes)?;
+    let dirs = listing.dirs.into_iter().map(|(name, digest, listing_bytes)| {
+        let child = listings.get(&digest).ok_or(DirectoryError::Missing(digest))?;
+        if child.len() as u64 != listing_bytes {
+            return Err(DirectoryError::Form("a folder's size is not that of its listing"));
+        }
+        let tree = assemble(child, listings, depth + 1)?;
+        Ok(TreeDir { name, digest, listing_bytes, tree })
+    });
+    Ok(Tree {
+        dirs: dirs.collect::<Result<_, _>>()?,
+        files: listing.files,
+        symlinks: listing.symlinks,
+    })
+}
+
+fn decode(bytes: &[u8]) -> Result<Listing, DirectoryError> {
+    let mut reader = Reader(bytes);
+    let mut listing = Listing::default();
+    while let Some(node) = reader.field(1)? {
+        listing.files.push(file_node(node)?);
+    }
+    while let Some(node) = reader.field(2)? {
+        listing.dirs.push(dir_node(node)?);
+    }
+    while let Some(node) = reader.field(3)? {
+        listing.symlinks.push(link_node(node)?);
+    }
+    reader.end()?;
+    let files = listing.files.iter().map(|file| file.name.as_str());
+    let dirs = listing.dirs.iter().map(|(name, ..)| name.as_str());
+    let links = listing.symlinks.iter().map(|link| link.name.as_str());
+    if !(files.clone().is_sorted_by(|a, b| a < b)
+        && dirs.clone().is_sorted_by(|a, b| a < b)
+        && links.clone().is_sorted_by(|a, b| a < b))
+    {
+        return Err(DirectoryError::Form("its names are not sorted"));
+    }
+    let mut names: Vec<&str> = files.chain(dirs).chain(links).collect();
+    names.sort_unstable();
+    if names.windows(2).any(|pair| pair[0] == pair[1]) {
+        return Err(DirectoryError::Form("a name stands twice"));
+    }
+    Ok(listing)
+}
+
+fn file_node(bytes: &[u8]) -> Result<TreeFile, DirectoryError> {
+    let mut reader = Reader(bytes);
+    let name = reader.name()?;
+    let (digest, size) = reader.digest()?;
+    let executable = match reader.number(4)? {
+        None => false,
+        Some(1) => true,
+        Some(_) => return Err(DirectoryError::Form("a truth value is not 1")),
+    };
+    reader.end()?;
+    Ok(TreeFile { name, digest, bytes: size, executable })
+}
+
+fn dir_node(bytes: &[u8]) -> Result<(String, Digest, u64), DirectoryError> {
+    let mut reader = Reader(bytes);
+    let name = reader.name()?;
+    let (digest, size) = reader.digest()?;
+    reader.end()?;
+    Ok((name, digest, size))
+}
+
+fn link_node(bytes: &[u8]) -> Result<TreeLink, DirectoryError> {
+    let mut reader = Reader(bytes);
+    let name = reader.name()?;
+    let target = reader.text(2)?.filter(|target| !target.is_empty() && !target.contains('\0'));
+    let target = target.ok_or(DirectoryError::Form("a link has no target"))?.to_owned();
+    reader.end()?;
+    Ok(TreeLink { name, target })
+}
+
+/// Whether this can be the name of a file in a folder.
+pub(crate) fn is_name(name: &str) -> bool {
+    !(name.is_empty() || name == "." || name == ".." || name.contains(['/', '\0']))
+}
+
+fn digest_message(digest: &Digest, size: u64) -> Vec<u8> {
+    let mut message = Vec::with_capacity(72);
+    put_bytes(&mut message, 1, digest.to_string().as_bytes());
+    if size != 0 {
+        put_varint(&mut message, 2 << 3);
+        put_varint(&mut message, size);
+    }
+    message
+}
+
+fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+fn put_bytes(out: &mut Vec<u8>, field: u64, bytes: &[u8]) {
+    put_varint(out, field << 3 | 2);
+    put_varint(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
+}
+
+/// Reads fields in ascending order and nothing else.
+struct Reader<'b>(&'b [u8]);
+
+impl<'b> Reader<'b> {
+    fn varint(&mut self) -> Result<u64, DirectoryError> {
+        let mut value = 0u64;
+        for place in 0..10 {
+            let (&byte, rest) = self.0.split_first().ok_or(DirectoryError::Short)?;
+            self.0 = rest;
+            if place == 9 && byte > 1 {
+                return Err(DirectoryError::Form("a number does not fit"));
+            }
+            value |= u64::from(byte & 0x7f) << (7 * place);
+            if byte & 0x80 == 0 {
+                if byte == 0 && place > 0 {
+                    return Err(DirectoryError::Form("a number is longer than need be"));
+                }
+                return Ok(value);
+            }
+        }
+        Err(DirectoryError::Form("a number does not fit"))
+    }
+
+    /// Consumes the tag if it comes next.
+    fn tag(&mut self, tag: u64) -> Result<bool, DirectoryError> {
+        if self.0.is_empty() {
+            return Ok(false);
+        }
+        let mut ahead = Reader(self.0);
+        let found = ahead.varint()? == tag;
+        if found {
+            self.0 = ahead.0;
+        }
+        Ok(found)
+    }
+
+    fn field(&mut self, field: u64) -> Result<Option<&'b [u8]>, DirectoryError> {
+        if !self.tag(field << 3 | 2)? {
+            return Ok(None);
+        }
+        let length = usize::try_from(self.varint()?).map_err(|_| DirectoryError::Short)?;
+        let (bytes, rest) = self.0.split_at_checked(length).ok_or(DirectoryError::Short)?;
+        self.0 = rest;
+        Ok(Some(bytes))
+    }
+
+    fn number(&mut self, field: u64) -> Result<Option<u64>, DirectoryError> {
+        if self.tag(field << 3)? { self.varint().map(Some) } else { Ok(None) }
+    }
+
+    fn text(&mut self, field: u64) -> Result<Option<&'b str>, DirectoryError> {
+        let Some(bytes) = self.field(field)? else { return Ok(None) };
+        std::str::from_utf8(bytes)
+            .map(Some)
+            .map_err(|_| DirectoryError::Form("a text is not UTF-8"))
+    }
+
+    fn name(&mut self) -> Result<String, DirectoryError> {
+        let name = self.text(1)?.unwrap_or_default();
+        if is_name(name) { Ok(name.to_owned()) } else { Err(DirectoryError::Name(name.to_owned())) }
+    }
+
+    fn digest(&mut self) -> Result<(Digest, u64), DirectoryError> {
+        let mut inner = Reader(self.field(2)?.ok_or(DirectoryError::Digest)?);
+        let hash = inner.text(1)?.ok_or(DirectoryError::Digest)?;
+        let digest = hash.parse().map_err(|_| DirectoryError::Digest)?;
+        let size = inner.number(2)?;
+        if size == Some(0) {
+            return Err(DirectoryError::Form("a size of 0 is written out"));
+        }
+        inner.end()?;
+        Ok((digest, size.unwrap_or(0)))
+    }
+
+    fn end(&mut self) -> Result<(), DirectoryError> {
+        if self.0.is_empty() { Ok(()) } else { Err(DirectoryError::Field(self.varint()?)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn sample() -> Tree {
+        let inner = Tree {
+            files: vec![TreeFile {
+                name: "run".into(),
+                digest: Digest::of(b"abc"),
+                bytes: 3,
+                executable: true,
+            }],
+            ..Tree::default()
+        };
+        Tree {
+            files: vec![TreeFile {
+                name: "a".into(),
+                digest: Digest::of(b""),
+                bytes: 0,
+                executable: false,
+            }],
+            dirs: vec![TreeDir::new("bin".into(), inner)],
+            symlinks: vec![TreeLink { name: "l".into(), target: "bin/run".into() }],
+        }
+    }
+
+    #[test]
+    fn golden_bytes() {
+        let empty = Digest::of(b"").to_string();
+        let mut file = b"\x0a\x01a\x12\x42\x0a\x40".to_vec();
+        file.extend_from_slice(empty.as_bytes());
+        let tree = Tree { dirs: vec![], symlinks: vec![], ..sample() };
+        let mut message = vec![0x0a, file.len() as u8];
+        message.extend_from_slice(&file);
+        assert_eq!(encode(&tree), message);
+        assert_eq!(encode(&Tree::default()), b"");
+        assert_eq!(sample().digest().to_string(), "GOLDEN_TREE");
+    }
+
+    #[test]
+    fn a_whole_tree_round_trips() {
+        let tree = sample();
+        let digest = tree.digest();
+        assert_eq!(decode_whole(&encode_whole(&tree), &digest).unwrap(), tree);
+        assert!(decode_whole(&encode_whole(&tree), &Digest::of(b"other")).is_err());
+    }
+
+    #[test]
+    fn other_encodings_of_the_same_folder_are_refused() {
+        for bytes in [
+            &b"\x0a\x00"[..],                                        // a file without a name
+            b"\x1a\x06\x0a\x01a\x12\x01b\x00",                       // bytes after the last field
+            b"\x1a\x86\x00\x0a\x01a\x12\x01b", // a length with a superfluous byte
+            b"\x1a\x07\x0a\x02..\x12\x01b",    // the folder above
+            b"\x1a\x06\x0a\x01b\x12\x01x\x1a\x06\x0a\x01a\x12\x01x", // not sorted
+            b"\x1a\x06\x0a\x01a\x12\x01x\x1a\x06\x0a\x01a\x12\x01x", // twice
+            b"\x2a\x00",                       // node properties
+            b"\x1a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", // longer than can be
+        ] {
+            assert!(decode(bytes).is_err(), "{bytes:02x?}");
+        }
+        assert!(decode(b"\x1a\x06\x0a\x01a\x12\x01b").is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn a_changed_byte_is_noticed(at in 0usize..400, flip in 1u8..=255) {
+            let tree = sample();
+            let mut bytes = encode_whole(&tree);
+            let at = at % bytes.len();
+            bytes[at] ^= flip;
+            prop_assert!(decode_whole(&bytes, &tree.digest()).is_err());
+        }
+
+        #[test]
+        fn no_bytes_make_the_reader_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            if let Ok(listing) = decode(&bytes) {
+                prop_assert!(listing.files.len() < 200);
+            }
+        }
+    }
+}

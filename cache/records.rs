@@ -1,0 +1,185 @@
+//! Realisations in the store: written once, read often.
+//!
+//! Each is one small file, which is the truth; the index only saves reading it. Unaware of what a
+//! key is made of.
+
+use crate::digest::Digest;
+use crate::fsio::{FsError, present};
+use crate::holds::Held;
+use crate::inventory::{self, Entry, Item};
+use crate::layout::RecordName;
+use crate::lock;
+use crate::realisation::Realisation;
+use crate::store::Store;
+
+/// What happens if a key has a result already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Precedence {
+    /// The first result stays, unless the new one was made under stronger isolation, or what the
+    /// first one made is gone.
+    First,
+    /// The new result is a further attempt and is used from now on.
+    Again,
+}
+
+/// What became of a result that was to be recorded.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Recorded {
+    /// The result that was there stays; this is it.
+    Kept(Realisation),
+    /// The new result, as it was recorded.
+    Written(Realisation),
+}
+
+impl Recorded {
+    /// The result that is in use from now on.
+    #[must_use]
+    pub fn realisation(&self) -> &Realisation {
+        match self {
+            Self::Kept(realisation) | Self::Written(realisation) => realisation,
+        }
+    }
+}
+
+impl Store {
+    /// The result in use under a key. A record that is damaged is moved out of the way, counts as
+    /// absent, and is told in a notice. Whether its outputs are there is another question:
+    /// [`contains`](Self::contains).
+    ///
+    /// # Errors
+    /// If the disk cannot be read.
+    pub fn realisation(&self, key: &Digest) -> Result<Option<Realisation>, FsError> {
+        let path = self.layout.realisation(key);
+        let Some(metadata) = present(self.fs.lstat(&path))? else { return Ok(None) };
+        if let Some(index) = &self.index
+            && let Ok(Some(frame)) = index.record(key, &metadata)
+            && let Ok(realisation) = Realisation::decode(&frame)
+            && realisation.key == *key
+        {
+            return Ok(Some(realisation));
+        }
+        self.read_record(key)
+    }
+
+    /// Reads the truth, and tells it to the index.
+    fn read_record(&self, key: &Digest) -> Result<Option<Realisation>, FsError> {
+        let path = self.layout.realisation(key);
+        let Some(file) = present(self.fs.open(&path))? else { return Ok(None) };
+        let metadata = file.metadata().map_err(|error| FsError::new("look at", &path, error))?;
+        let mut frame = Vec::new();
+        std::io::Read::read_to_end(&mut &file, &mut frame)
+            .map_err(|error| FsError::new("read", &path, error))?;
+        let wrong = match Realisation::decode(&frame) {
+            Ok(realisation) if realisation.key == *key => {
+                if let Some(index) = &self.index {
+                    index.put_record(key, &metadata, &frame);
+                }
+                return Ok(Some(realisation));
+            }
+            Ok(realisation) => format!("the record is that of the key {}", realisation.key),
+            Err(error) => format!("the record is unusable: {error}"),
+        };
+        self.set_aside(&path, &wrong)?;
+        Ok(None)
+    }
+
+    /// Records a result. Sets its `attempt`, `boot` and `group`. Its outputs, log and references
+    /// must be in the store already, but for aliases.
+    ///
+    /// # Errors
+    /// If the disk cannot be read or written to; then nothing has been recorded.
+    pub fn record(
+        &self,
+        mut realisation: Realisation,
+        precedence: Precedence,
+    ) -> Result<Recorded, FsError> {
+        let key = realisation.key;
+        self.hold([Held::Key(key)])?;
+        let _writers = lock::records(&self.fs, &self.layout, &key)?;
+        let there = self.read_record(&key)?;
+        if let Some(there) = &there {
+            let replaces = precedence == Precedence::Again
+                || realisation.isolation > there.isolation
+                || !self.delivers(there);
+            if !replaces {
+                return Ok(Recorded::Kept(there.clone()));
+            }
+        }
+        realisation.group = self.unflushed.will_write(&self.fs, &self.layout)?;
+        realisation.boot = self.unflushed.boot().to_owned();
+        realisation.attempt = self.last_attempt(&key, there.as_ref())? + 1;
+        let path = self.layout.realisation(&key);
+        if let Some(there) = &there {
+            let earlier = self.layout.attempt(&key, there.attempt);
+            match self.fs.hard_link(&path, &earlier) {
+                // A process that was killed right here before had come this far.
+                Err(error) if error.is_taken() => {}
+                linked => linked?,
+            }
+        }
+        let frame = realisation.encode();
+        self.staging.write(&self.fs, &self.layout, &path, &frame)?;
+        if let Some(index) = &self.index {
+            index.put_record(&key, &self.fs.lstat(&path)?, &frame);
+        }
+        Ok(Recorded::Written(realisation))
+    }
+
+    /// Whether what a record made is there.
+    fn delivers(&self, realisation: &Realisation) -> bool {
+        let own = realisation.outputs.iter().filter(|output| output.alias.is_none());
+        own.into_iter().all(|output| self.contains(&output.object))
+    }
+
+    fn last_attempt(&self, key: &Digest, there: Option<&Realisation>) -> Result<u32, FsError> {
+        let earlier = self.earlier_attempts(key)?;
+        Ok(earlier.into_iter().chain(there.map(|there| there.attempt)).max().unwrap_or(0))
+    }
+
+    fn earlier_attempts(&self, key: &Digest) -> Result<Vec<u32>, FsError> {
+        let path = self.layout.realisation(key);
+        let (Some(folder), hex) = (path.parent(), key.to_string()) else { return Ok(Vec::new()) };
+        let names = present(self.fs.list(folder))?.unwrap_or_default();
+        let number = |name: &std::ffi::OsString| {
+            name.to_str()?.strip_prefix(&hex)?.strip_prefix('.')?.parse().ok()
+        };
+        let mut numbers: Vec<u32> = names.iter().filter_map(number).collect();
+        numbers.sort_unstable();
+        Ok(numbers)
+    }
+
+    /// Every result that was recorded under a key, the first one first; the last one is in use.
+    /// Earlier ones that are damaged are left out.
+    ///
+    /// # Errors
+    /// If the disk cannot be read.
+    pub fn attempts(&self, key: &Digest) -> Result<Vec<Realisation>, FsError> {
+        let mut found = Vec::new();
+        let current = self.realisation(key)?;
+        for number in self.earlier_attempts(key)? {
+            let Some(frame) = present(self.fs.read(&self.layout.attempt(key, number)))? else {
+                continue;
+            };
+            found.extend(Realisation::decode(&frame).ok().filter(|earlier| {
+                current.as_ref().is_none_or(|current| current.attempt != earlier.attempt)
+            }));
+        }
+        found.extend(current);
+        found.sort_by_key(|realisation| realisation.attempt);
+        Ok(found)
+    }
+
+    /// The result in use under every key, ordered by key. Damaged ones are moved out of the way.
+    ///
+    /// # Errors
+    /// If the disk cannot be read.
+    pub fn all_realisations(&self) -> Result<Vec<Realisation>, FsError> {
+        let mut found = Vec::new();
+        for Item { entry, .. } in inventory::records(&self.fs, &self.layout)? {
+            if let Entry::Record(RecordName::Current(key)) = entry {
+                found.extend(self.realisation(&key)?);
+            }
+        }
+        Ok(found)
+    }
+}
