@@ -2,7 +2,7 @@
 //!
 //! Data only; asking the kernel is [`super::probe`]'s business.
 
-use super::Isolation;
+use kiln_cache::Isolation;
 
 /// One part of a kernel that the sandbox uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Capabilities, Wanted};
+use super::{feature::Capabilities, spec::Wanted};
 
 /// The folders of a step, as the step itself sees them.
 #[derive(Clone, Debug, PartialEq, Eq)]

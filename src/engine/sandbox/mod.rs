@@ -10,11 +10,31 @@
 //! reaches both; when it closes, for whatever reason, they end, and the kernel ends all that is inside with them.
 
 mod cancel;
+mod cgroup;
 mod feature;
+mod filter;
+mod init;
+mod kernel;
+mod landlock;
 mod layout;
+mod namespaces;
+mod plan;
+mod probe;
+mod root;
+mod run;
 mod spec;
+mod starter;
+mod supervise;
+mod tree;
+mod trial;
+mod view;
+mod wire;
 
 pub use cancel::Cancel;
 pub use feature::{Capabilities, Capability, Feature, State};
+pub use init::{INIT_WORD, init_main};
+pub use kiln_cache::Isolation;
 pub use layout::Layout;
-pub use spec::{Bind, Exit, Isolation, Limits, Ran, SandboxError, Spec, View, Wanted};
+pub use probe::probe;
+pub use run::run;
+pub use spec::{Bind, Exit, Limits, Ran, SandboxError, Spec, View, Wanted};

@@ -4,20 +4,11 @@
 
 use std::{ffi::OsString, fs::File, io, path::PathBuf, time::Duration};
 
+use kiln_cache::Isolation;
+
 use crate::tools::ToolSet;
 
-use super::Feature;
-
-/// How well a step was kept apart from the machine, weakest first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Isolation {
-    /// A fresh folder and a clean environment; nothing else.
-    Off,
-    /// What an ordinary container or an old kernel still allows.
-    Partial,
-    /// Own namespaces of every kind, a private root, a system-call filter.
-    Full,
-}
+use super::feature::Feature;
 
 /// What isolation a caller wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,0 +1,316 @@
+//! The filter of system calls, as a program for the kernel's packet filter.
+//!
+//! It refuses what no builder needs and what would lead out: mounts, new namespaces, tracing of strangers, kernel
+//! keys and modules, set-user-id bits, terminals' input queues, exotic sockets. Everything else is allowed: a filter is
+//! the second layer, namespaces are the first. It is written out here, since a list of numbers compiled by a
+//! library lets the x32 calls of x86-64 pass.
+
+use libc::{c_long, sock_filter};
+
+/// What the filter has to make up for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Policy {
+    /// The step has process ids of its own, so that it can trace only itself.
+    pub(super) own_pids: bool,
+    /// The step has a network of its own, or may use the host's.
+    pub(super) network_settled: bool,
+}
+
+/// A refusal: this call, if each of these arguments has one of these bits, fails with this error.
+struct Refusal {
+    call: c_long,
+    bits: Vec<(u32, u32)>,
+    errno: i32,
+}
+
+const NEW_NAMESPACE: u32 = (libc::CLONE_NEWUSER
+    | libc::CLONE_NEWNS
+    | libc::CLONE_NEWPID
+    | libc::CLONE_NEWNET
+    | libc::CLONE_NEWIPC
+    | libc::CLONE_NEWUTS
+    | libc::CLONE_NEWCGROUP) as u32;
+/// `CLONE_NEWTIME` shares its bit with the exit signal of `clone`, and is a flag of `unshare` alone.
+const NEW_TIME: u32 = 0x80;
+const SET_ID: u32 = libc::S_ISUID | libc::S_ISGID;
+const CREATES: u32 = (libc::O_CREAT | (libc::O_TMPFILE & !libc::O_DIRECTORY)) as u32;
+/// `mount` family's youngest member, not in libc yet.
+const OPEN_TREE_ATTR: c_long = 467;
+
+fn refusals(policy: Policy) -> Vec<Refusal> {
+    let mut all = Vec::new();
+    let mut refuse = |calls: &[c_long], errno: i32| {
+        all.extend(calls.iter().map(|&call| Refusal { call, bits: Vec::new(), errno }));
+    };
+    refuse(
+        &[
+            libc::SYS_mount,
+            libc::SYS_umount2,
+            libc::SYS_pivot_root,
+            libc::SYS_chroot,
+            libc::SYS_move_mount,
+            libc::SYS_open_tree,
+            OPEN_TREE_ATTR,
+            libc::SYS_fsopen,
+            libc::SYS_fsconfig,
+            libc::SYS_fsmount,
+            libc::SYS_fspick,
+            libc::SYS_mount_setattr,
+            libc::SYS_setns,
+            libc::SYS_keyctl,
+            libc::SYS_add_key,
+            libc::SYS_request_key,
+            libc::SYS_bpf,
+            libc::SYS_perf_event_open,
+            libc::SYS_userfaultfd,
+            libc::SYS_kexec_load,
+            libc::SYS_kexec_file_load,
+            libc::SYS_init_module,
+            libc::SYS_finit_module,
+            libc::SYS_delete_module,
+            libc::SYS_reboot,
+            libc::SYS_swapon,
+            libc::SYS_swapoff,
+            libc::SYS_acct,
+            libc::SYS_quotactl,
+            libc::SYS_syslog,
+            libc::SYS_open_by_handle_at,
+            libc::SYS_settimeofday,
+            libc::SYS_clock_settime,
+            libc::SYS_sethostname,
+            libc::SYS_setdomainname,
+            libc::SYS_vhangup,
+            libc::SYS_pidfd_getfd,
+            libc::SYS_kcmp,
+            #[cfg(target_arch = "x86_64")]
+            libc::SYS_iopl,
+            #[cfg(target_arch = "x86_64")]
+            libc::SYS_ioperm,
+        ],
+        libc::EPERM,
+    );
+    // Their flags lie behind a pointer that a filter cannot follow, or (io_uring) they do what the filter refuses
+    // elsewhere. Programs fall back to the older calls when these do not exist.
+    refuse(
+        &[
+            libc::SYS_clone3,
+            libc::SYS_openat2,
+            libc::SYS_io_uring_setup,
+            libc::SYS_io_uring_enter,
+            libc::SYS_io_uring_register,
+        ],
+        libc::ENOSYS,
+    );
+    if !policy.own_pids {
+        refuse(
+            &[libc::SYS_ptrace, libc::SYS_process_vm_readv, libc::SYS_process_vm_writev],
+            libc::EPERM,
+        );
+    }
+    let mut refuse_bits = |call: c_long, bits: &[(u32, u32)]| {
+        all.push(Refusal { call, bits: bits.to_vec(), errno: libc::EPERM });
+    };
+    refuse_bits(libc::SYS_unshare, &[(0, NEW_NAMESPACE | NEW_TIME)]);
+    refuse_bits(libc::SYS_clone, &[(0, NEW_NAMESPACE)]);
+    refuse_bits(libc::SYS_fchmod, &[(1, SET_ID)]);
+    refuse_bits(libc::SYS_fchmodat, &[(2, SET_ID)]);
+    refuse_bits(libc::SYS_fchmodat2, &[(2, SET_ID)]);
+    refuse_bits(libc::SYS_mknodat, &[(2, SET_ID)]);
+    refuse_bits(libc::SYS_openat, &[(2, CREATES), (3, SET_ID)]);
+    #[cfg(target_arch = "x86_64")]
+    {
+        refuse_bits(libc::SYS_chmod, &[(1, SET_ID)]);
+        refuse_bits(libc::SYS_mknod, &[(1, SET_ID)]);
+        refuse_bits(libc::SYS_creat, &[(1, SET_ID)]);
+        refuse_bits(libc::SYS_open, &[(1, CREATES), (2, SET_ID)]);
+    }
+    all
+}
+
+/// Offsets in the kernel's `seccomp_data`.
+const NUMBER: u32 = 0;
+const ARCHITECTURE: u32 = 4;
+
+fn low_word_of_argument(index: u32) -> u32 {
+    16 + 8 * index
+}
+
+#[cfg(target_arch = "x86_64")]
+const NATIVE: u32 = 0xC000_003E;
+#[cfg(target_arch = "aarch64")]
+const NATIVE: u32 = 0xC000_00B7;
+
+/// Every x32 call has this bit.
+const X32: u32 = 0x4000_0000;
+
+const LOAD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
+const IF_EQUAL: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
+const IF_AT_LEAST: u32 = libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K;
+const IF_BITS: u32 = libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K;
+const RETURN: u32 = libc::BPF_RET | libc::BPF_K;
+
+fn say(code: u32, value: u32) -> sock_filter {
+    sock_filter { code: code as u16, jt: 0, jf: 0, k: value }
+}
+
+/// Goes on with the next instruction if the test holds, and skips `otherwise` instructions if not.
+fn test(code: u32, value: u32, otherwise: u8) -> sock_filter {
+    sock_filter { code: code as u16, jt: 0, jf: otherwise, k: value }
+}
+
+fn fail(errno: i32) -> sock_filter {
+    say(RETURN, libc::SECCOMP_RET_ERRNO | errno as u32)
+}
+
+/// The program for `policy`.
+pub(super) fn program(policy: Policy) -> Vec<sock_filter> {
+    let mut program = vec![
+        say(LOAD, ARCHITECTURE),
+        sock_filter { code: IF_EQUAL as u16, jt: 1, jf: 0, k: NATIVE },
+        fail(libc::ENOSYS),
+        say(LOAD, NUMBER),
+        test(IF_AT_LEAST, X32, 1),
+        fail(libc::ENOSYS),
+    ];
+    for Refusal { call, bits, errno } in refusals(policy) {
+        let call = call as u32;
+        if bits.is_empty() {
+            program.extend([test(IF_EQUAL, call, 1), fail(errno)]);
+            continue;
+        }
+        // Two instructions for each argument, the refusal, and the number loaded again.
+        let body = 2 * bits.len() as u8;
+        program.push(test(IF_EQUAL, call, body + 2));
+        for (index, (argument, mask)) in bits.iter().enumerate() {
+            program.push(say(LOAD, low_word_of_argument(*argument)));
+            program.push(test(IF_BITS, *mask, body - 2 * index as u8 - 1));
+        }
+        program.extend([fail(errno), say(LOAD, NUMBER)]);
+    }
+    // Putting characters into a terminal's input, or into a console's.
+    program.extend([
+        test(IF_EQUAL, libc::SYS_ioctl as u32, 6),
+        say(LOAD, low_word_of_argument(1)),
+        test(IF_EQUAL, libc::TIOCSTI as u32, 1),
+        fail(libc::EPERM),
+        test(IF_EQUAL, libc::TIOCLINUX as u32, 1),
+        fail(libc::EPERM),
+        say(LOAD, NUMBER),
+    ]);
+    // Sockets of the families that a network namespace holds. Others (vsock, packet, alg) lead to the
+    // hypervisor or into the kernel, whatever the namespace.
+    let families: &[i32] = if policy.network_settled {
+        &[libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK]
+    } else {
+        &[libc::AF_UNIX]
+    };
+    for call in [libc::SYS_socket, libc::SYS_socketpair] {
+        program.push(test(IF_EQUAL, call as u32, families.len() as u8 + 3));
+        program.push(say(LOAD, low_word_of_argument(0)));
+        for (index, family) in families.iter().enumerate() {
+            let to_end = (families.len() - index) as u8;
+            program.push(sock_filter {
+                code: IF_EQUAL as u16,
+                jt: to_end,
+                jf: 0,
+                k: *family as u32,
+            });
+        }
+        program.extend([fail(libc::EAFNOSUPPORT), say(LOAD, NUMBER)]);
+    }
+    program.push(say(RETURN, libc::SECCOMP_RET_ALLOW));
+    program
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs the program as the kernel would, on one call.
+    fn verdict(policy: Policy, architecture: u32, call: u32, arguments: [u32; 6]) -> u32 {
+        let program = program(policy);
+        let (mut at, mut value) = (0, 0);
+        loop {
+            let one = program[at];
+            at += 1;
+            let code = u32::from(one.code);
+            let jump = |holds: bool| usize::from(if holds { one.jt } else { one.jf });
+            match code {
+                LOAD => {
+                    value = match one.k {
+                        NUMBER => call,
+                        ARCHITECTURE => architecture,
+                        offset => arguments[(offset as usize - 16) / 8],
+                    }
+                }
+                IF_EQUAL => at += jump(value == one.k),
+                IF_AT_LEAST => at += jump(value >= one.k),
+                IF_BITS => at += jump(value & one.k != 0),
+                RETURN => return one.k,
+                other => panic!("unknown instruction {other}"),
+            }
+        }
+    }
+
+    const FULL: Policy = Policy { own_pids: true, network_settled: true };
+
+    fn errno(policy: Policy, call: c_long, arguments: [u32; 6]) -> i32 {
+        match verdict(policy, NATIVE, call as u32, arguments) {
+            libc::SECCOMP_RET_ALLOW => 0,
+            other => (other & 0xffff) as i32,
+        }
+    }
+
+    #[test]
+    fn every_refusal_is_reached_and_ordinary_calls_pass() {
+        for refusal in refusals(FULL) {
+            let mut arguments = [0; 6];
+            for (argument, mask) in &refusal.bits {
+                arguments[*argument as usize] = *mask;
+            }
+            assert_eq!(
+                errno(FULL, refusal.call, arguments),
+                refusal.errno,
+                "call {}",
+                refusal.call
+            );
+        }
+        for call in [libc::SYS_read, libc::SYS_execve, libc::SYS_mmap, libc::SYS_clone] {
+            assert_eq!(errno(FULL, call, [0; 6]), 0);
+        }
+    }
+
+    #[test]
+    fn arguments_decide_where_only_some_uses_are_refused() {
+        let open =
+            |flags: i32, mode: u32| errno(FULL, libc::SYS_openat, [0, 0, flags as u32, mode, 0, 0]);
+        assert_eq!(open(libc::O_CREAT, 0o4755), libc::EPERM);
+        assert_eq!(open(libc::O_CREAT, 0o755), 0);
+        assert_eq!(open(libc::O_RDONLY, 0o4755), 0, "the mode is garbage when nothing is created");
+        let chmod = |mode| errno(FULL, libc::SYS_fchmodat, [0, 0, mode, 0, 0, 0]);
+        assert_eq!((chmod(0o2755), chmod(0o1777)), (libc::EPERM, 0));
+        let ioctl = |request: u32| errno(FULL, libc::SYS_ioctl, [0, request, 0, 0, 0, 0]);
+        assert_eq!((ioctl(libc::TIOCSTI as u32), ioctl(libc::TCGETS as u32)), (libc::EPERM, 0));
+        assert_eq!(errno(FULL, libc::SYS_unshare, [libc::CLONE_FILES as u32, 0, 0, 0, 0, 0]), 0);
+    }
+
+    #[test]
+    fn sockets_follow_the_network_that_the_step_has() {
+        let socket =
+            |policy, family: i32| errno(policy, libc::SYS_socket, [family as u32, 0, 0, 0, 0, 0]);
+        let alone = Policy { own_pids: false, network_settled: false };
+        assert_eq!(socket(FULL, libc::AF_INET), 0);
+        assert_eq!(socket(FULL, libc::AF_VSOCK), libc::EAFNOSUPPORT);
+        assert_eq!(socket(alone, libc::AF_UNIX), 0);
+        assert_eq!(socket(alone, libc::AF_INET), libc::EAFNOSUPPORT);
+        assert_eq!(errno(alone, libc::SYS_ptrace, [0; 6]), libc::EPERM);
+        assert_eq!(errno(FULL, libc::SYS_ptrace, [0; 6]), 0);
+    }
+
+    #[test]
+    fn calls_of_another_architecture_do_not_exist() {
+        let enosys = libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32;
+        assert_eq!(verdict(FULL, 0x4000_0003, 1, [0; 6]), enosys);
+        assert_eq!(verdict(FULL, NATIVE, X32 | libc::SYS_mount as u32, [0; 6]), enosys);
+    }
+}

@@ -1,0 +1,238 @@
+//! Puts a private root together and moves into it.
+//!
+//! It carries out [`Entry`]s one by one, in a mount namespace of its own. It is unaware of what they are for.
+
+use std::{
+    fs, io,
+    os::{fd::AsFd, unix::fs::DirBuilderExt},
+    path::{Path, PathBuf},
+};
+
+use rustix::{
+    fs::{CWD, Mode, OFlags},
+    mount::{
+        MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount,
+        mount_bind, mount_bind_recursive, mount_change, mount_remount, move_mount, open_tree,
+        unmount,
+    },
+};
+
+use super::{
+    feature::Feature,
+    kernel,
+    plan::{Entry, Plan},
+};
+
+/// A step of the construction that failed.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) action: String,
+    pub(super) source: io::Error,
+}
+
+/// Says what was attempted when something fails.
+pub(super) fn attempt<T>(
+    action: impl FnOnce() -> String,
+    result: Result<T, impl Into<io::Error>>,
+) -> Result<T, Failure> {
+    result.map_err(|source| Failure { action: action(), source: source.into() })
+}
+
+/// What of `/proc` a step may read and not write.
+const READ_ONLY: [&str; 8] = ["sys", "sysrq-trigger", "irq", "bus", "fs", "acpi", "scsi", "driver"];
+
+/// What of `/proc` a step has no business with.
+const MASKED: [&str; 7] =
+    ["kcore", "keys", "key-users", "kmsg", "timer_list", "sched_debug", "latency_stats"];
+
+/// Makes `plan`'s root and moves this process into it; the old one is gone then.
+pub(super) fn enter(plan: &Plan) -> Result<(), Failure> {
+    let private = MountPropagationFlags::REC | MountPropagationFlags::PRIVATE;
+    attempt(|| "make mounts private".into(), mount_change("/", private))?;
+    let root = plan.root.as_path();
+    let flags = MountFlags::NOSUID | MountFlags::NODEV;
+    attempt(
+        || format!("mount the root at {}", root.display()),
+        mount("kiln", root, "tmpfs", flags, c"mode=0755"),
+    )?;
+    let builder = Builder { root, by_attributes: plan.uses(Feature::MountSetattr) };
+    for entry in &plan.entries {
+        builder.add(entry, plan.uses(Feature::Procfs))?;
+    }
+    attempt(|| "make the root read-only".into(), builder.restrict(root, false))?;
+    attempt(|| "enter the root".into(), rustix::process::chdir(root))?;
+    attempt(|| "switch to the root".into(), rustix::process::pivot_root(".", "."))?;
+    attempt(|| "leave the old root".into(), unmount(".", UnmountFlags::DETACH))?;
+    attempt(|| "enter the root".into(), rustix::process::chdir("/"))
+}
+
+struct Builder<'a> {
+    root: &'a Path,
+    /// Whether read-only is set on a whole tree of mounts before anyone can see it.
+    by_attributes: bool,
+}
+
+impl Builder<'_> {
+    fn place(&self, at: &Path) -> PathBuf {
+        self.root.join(at.strip_prefix("/").unwrap_or(at))
+    }
+
+    fn add(&self, entry: &Entry, own_proc: bool) -> Result<(), Failure> {
+        match entry {
+            Entry::Folder(at) => attempt(|| format!("make {}", at.display()), self.folder(at)),
+            Entry::File(at, bytes) => attempt(
+                || format!("write {}", at.display()),
+                self.parent(at).and_then(|()| fs::write(self.place(at), bytes)),
+            ),
+            Entry::Link(at, target) => attempt(
+                || format!("make the link {}", at.display()),
+                self.parent(at).and_then(|()| std::os::unix::fs::symlink(target, self.place(at))),
+            ),
+            Entry::Read { host, at } => self.bind(host, at, true),
+            Entry::Write { host, at } => self.bind(host, at, false),
+            Entry::Device(path) => attempt(
+                || format!("bind {}", path.display()),
+                self.point(path, false).and_then(|to| Ok(mount_bind(path, to)?)),
+            ),
+            Entry::Memory(at, bytes) => {
+                let size = bytes.map(|bytes| format!(",size={bytes}")).unwrap_or_default();
+                let options = kernel::c_string(format!("mode=1777{size}").as_ref());
+                let flags = MountFlags::NOSUID | MountFlags::NODEV;
+                let done = self.folder(at).and(options).and_then(|options| {
+                    Ok(mount("kiln", self.place(at), "tmpfs", flags, options.as_c_str())?)
+                });
+                attempt(|| format!("mount {}", at.display()), done)
+            }
+            Entry::Proc if own_proc => attempt(|| "mount /proc".into(), self.proc()),
+            Entry::Proc => self.bind(Path::new("/proc"), Path::new("/proc"), true),
+        }
+    }
+
+    fn folder(&self, at: &Path) -> io::Result<()> {
+        fs::DirBuilder::new().recursive(true).mode(0o755).create(self.place(at))
+    }
+
+    fn parent(&self, at: &Path) -> io::Result<()> {
+        at.parent().map_or(Ok(()), |parent| self.folder(parent))
+    }
+
+    /// Something to mount on.
+    fn point(&self, at: &Path, is_folder: bool) -> io::Result<PathBuf> {
+        let place = self.place(at);
+        if is_folder {
+            self.folder(at)?;
+        } else {
+            self.parent(at)?;
+            fs::File::create(&place)?;
+        }
+        Ok(place)
+    }
+
+    fn bind(&self, host: &Path, at: &Path, read_only: bool) -> Result<(), Failure> {
+        let action = || format!("bind {} at {}", host.display(), at.display());
+        let is_folder = attempt(action, fs::metadata(host))?.is_dir();
+        let to = attempt(action, self.point(at, is_folder))?;
+        if !self.by_attributes {
+            attempt(action, mount_bind_recursive(host, &to))?;
+            return if read_only { attempt(action, self.restrict(&to, true)) } else { Ok(()) };
+        }
+        let clone = OpenTreeFlags::OPEN_TREE_CLONE
+            | OpenTreeFlags::OPEN_TREE_CLOEXEC
+            | OpenTreeFlags::AT_RECURSIVE;
+        let tree = attempt(action, open_tree(CWD, host, clone))?;
+        let read_only = if read_only { kernel::MOUNT_ATTR_RDONLY } else { 0 };
+        let attributes = kernel::MOUNT_ATTR_NOSUID | kernel::MOUNT_ATTR_NODEV | read_only;
+        attempt(action, kernel::mount_setattr(tree.as_fd(), true, attributes))?;
+        let empty = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+        attempt(action, move_mount(tree.as_fd(), "", CWD, &to, empty))
+    }
+
+    /// Makes the mount at `place` read-only, and those below it if `recursive`.
+    fn restrict(&self, place: &Path, recursive: bool) -> io::Result<()> {
+        if self.by_attributes {
+            let opened = rustix::fs::open(place, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+            return kernel::mount_setattr(opened.as_fd(), recursive, kernel::MOUNT_ATTR_RDONLY);
+        }
+        let mounts = fs::read_to_string("/proc/self/mountinfo")?;
+        for (point, flags) in mounts.lines().filter_map(mount_of) {
+            if point == place || (recursive && point.starts_with(place)) {
+                mount_remount(&point, flags | MountFlags::BIND | MountFlags::RDONLY, c"")?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A fresh `/proc`. What reaches the host through it is read-only or hidden: the step's user owns those files if
+    /// root runs kiln, and needs no capability to write to them.
+    fn proc(&self) -> io::Result<()> {
+        let proc = Path::new("/proc");
+        self.folder(proc)?;
+        let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+        mount("proc", self.place(proc), "proc", flags, c"")?;
+        for name in READ_ONLY {
+            let path = self.place(proc).join(name);
+            match mount_bind(&path, &path) {
+                Ok(()) => self.restrict(&path, false)?,
+                Err(rustix::io::Errno::NOENT) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        for name in MASKED {
+            match mount_bind("/dev/null", self.place(proc).join(name)) {
+                Ok(()) | Err(rustix::io::Errno::NOENT) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Mount point and flags in a line of `mountinfo`. The flags have to be repeated when a mount is changed, since some
+/// of them are locked in a user namespace.
+fn mount_of(line: &str) -> Option<(PathBuf, MountFlags)> {
+    let mut fields = line.split(' ').skip(4);
+    let point = unescape(fields.next()?);
+    let mut flags = MountFlags::empty();
+    for option in fields.next()?.split(',') {
+        flags |= match option {
+            "ro" => MountFlags::RDONLY,
+            "nosuid" => MountFlags::NOSUID,
+            "nodev" => MountFlags::NODEV,
+            "noexec" => MountFlags::NOEXEC,
+            "noatime" => MountFlags::NOATIME,
+            "nodiratime" => MountFlags::NODIRATIME,
+            "relatime" => MountFlags::RELATIME,
+            _ => MountFlags::empty(),
+        };
+    }
+    Some((point.into(), flags))
+}
+
+/// Spaces and the like stand as three octal digits in `mountinfo`.
+fn unescape(text: &str) -> std::ffi::OsString {
+    let mut bytes = Vec::new();
+    let mut rest = text.as_bytes();
+    while let [first, tail @ ..] = rest {
+        let code = (*first == b'\\')
+            .then(|| tail.get(..3).and_then(|digits| str::from_utf8(digits).ok()))
+            .flatten()
+            .and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        bytes.push(code.unwrap_or(*first));
+        rest = if code.is_some() { &tail[3..] } else { tail };
+    }
+    std::os::unix::ffi::OsStringExt::from_vec(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mount_is_read_with_its_spaces_and_its_locked_flags() {
+        let line = r"36 35 98:0 /m /a\040b rw,nosuid,noexec,relatime master:1 - ext4 /dev/r rw";
+        let (point, flags) = mount_of(line).unwrap();
+        assert_eq!(point, Path::new("/a b"));
+        assert_eq!(flags, MountFlags::NOSUID | MountFlags::NOEXEC | MountFlags::RELATIME);
+        assert!(mount_of("36 35").is_none());
+    }
+}

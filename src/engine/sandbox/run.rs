@@ -1,0 +1,277 @@
+//! Runs a step: from its [`Spec`] to how it [`Ran`].
+//!
+//! This is the caller's side. It decides all there is to decide, hands a [`Plan`] to a starter, and waits until
+//! nothing of the step is left.
+
+use std::{
+    ffi::OsString,
+    fs, io,
+    os::unix::fs::DirBuilderExt,
+    path::{Component, Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use kiln_cache::Isolation;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::{
+    cancel::Cancel,
+    cgroup::Group,
+    feature::{Capabilities, Feature},
+    layout::Layout,
+    plan::{Plan, Report},
+    probe::probe,
+    spec::{Exit, Ran, SandboxError, Spec, View, Wanted},
+    starter::{self, Starter},
+    view,
+    wire::receive,
+};
+
+/// What `SOURCE_DATE_EPOCH` says: the first moment that a zip file can express.
+const EPOCH: &str = "315532800";
+
+/// How long a step that was told to end may take to do so. The kernel is busy with nothing else then; beyond this
+/// its starter is killed, and with that the rest.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Runs `spec` and waits until its last process is gone, or until `cancel` is tripped and all are killed.
+///
+/// # Errors
+/// When the step could not be started. A step that ends badly is no error: see [`Exit`].
+pub fn run(spec: &Spec, cancel: &Cancel) -> Result<Ran, SandboxError> {
+    if spec.argv.is_empty() {
+        return Err(SandboxError::NoProgram);
+    }
+    let capabilities = match spec.isolation {
+        Wanted::Full => probe().without(&spec.deny),
+        Wanted::Off => Capabilities { features: Vec::new() },
+    };
+    let layout = Layout::new(spec.isolation, &capabilities, &spec.scratch);
+    furnish(spec, &layout)?;
+    let group = if capabilities.works(Feature::Cgroup) {
+        Group::new(spec.limits.memory, spec.limits.cpus).ok()
+    } else {
+        None
+    };
+    let plan = plan(spec, &capabilities, &layout, group.as_ref().map(Group::door));
+    let log = spec.log.try_clone().map_err(io_error("share", "the log"))?;
+    let begin = Instant::now();
+    let starter = starter::start(log).map_err(io_error("start", "/proc/self/exe"))?;
+    let end = follow(starter, &plan, cancel)?;
+    let ran_out = group.as_ref().is_some_and(Group::ran_out);
+    let exit = match (end.exit, spec.limits.memory) {
+        (Some(Exit::Code(0)) | None, _) | (_, None) => end.exit,
+        (_, Some(limit)) if ran_out => Some(Exit::OutOfMemory { limit }),
+        (exit, _) => exit,
+    };
+    let exit = match exit {
+        // Whatever was seen last: the caller wanted it to end, and it did.
+        Some(Exit::Cancelled) | None if cancel.is_tripped() => Exit::Cancelled,
+        Some(exit) => exit,
+        None => return Err(SandboxError::Lost { how: end.how }),
+    };
+    let peak = group.as_ref().and_then(Group::peak);
+    Ok(Ran {
+        exit,
+        isolation: match spec.isolation {
+            Wanted::Full => capabilities.isolation(),
+            Wanted::Off => Isolation::Off,
+        },
+        cpu_seconds: end.cpu.as_secs_f64(),
+        peak_memory: peak.unwrap_or(0).max(end.watched).max(end.largest),
+        wall: end.wall.unwrap_or_else(|| begin.elapsed()),
+    })
+}
+
+fn io_error(
+    action: &'static str,
+    path: impl Into<PathBuf>,
+) -> impl FnOnce(io::Error) -> SandboxError {
+    let path = path.into();
+    move |source| SandboxError::Io { action, path, source }
+}
+
+/// Makes what has to stand in the scratch folder before the step begins.
+fn furnish(spec: &Spec, layout: &Layout) -> Result<(), SandboxError> {
+    let make = |path: &Path| {
+        let made = fs::DirBuilder::new().recursive(true).mode(0o755).create(path);
+        made.map_err(io_error("make", path))
+    };
+    for name in ["work", "in", "out", "tmp", "home"] {
+        make(&spec.scratch.join(name))?;
+    }
+    for input in &spec.inputs {
+        let mut parts = Path::new(&input.place).components();
+        if !matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None)) {
+            return Err(SandboxError::Place { place: input.place.clone() });
+        }
+        // Here rather than inside, so that the message names the file as the caller knows it.
+        fs::metadata(&input.host).map_err(io_error("read", &input.host))?;
+    }
+    if layout.is_private() {
+        return make(&spec.scratch.join("root"));
+    }
+    let link = |target: &Path, at: &Path| {
+        std::os::unix::fs::symlink(target, at).map_err(io_error("link", at))
+    };
+    for input in &spec.inputs {
+        link(&input.host, &layout.input(&input.place))?;
+    }
+    if let View::Tools(tools) = &spec.view {
+        make(&layout.bin())?;
+        for (name, program) in &tools.programs {
+            link(program, &layout.bin().join(name))?;
+        }
+    }
+    Ok(())
+}
+
+fn plan(
+    spec: &Spec,
+    capabilities: &Capabilities,
+    layout: &Layout,
+    cgroup: Option<PathBuf>,
+) -> Plan {
+    let program = match &spec.view {
+        View::Builtin { .. } if layout.is_private() => Some(PathBuf::from(view::BUILTIN)),
+        View::Builtin { exe } => Some(exe.clone()),
+        View::Host | View::Tools(_) => None,
+    };
+    let (entries, grants) = match (layout.is_private(), spec.isolation) {
+        (true, _) => (view::entries(spec, layout), Vec::new()),
+        (false, Wanted::Full) => (Vec::new(), view::grants(spec)),
+        (false, Wanted::Off) => (Vec::new(), Vec::new()),
+    };
+    Plan {
+        argv: spec.argv.clone(),
+        env: environment(spec, layout),
+        program,
+        work: layout.work(),
+        features: view::features(capabilities),
+        network: spec.network,
+        memory: spec.limits.memory,
+        timeout: spec.limits.timeout,
+        cgroup,
+        root: spec.scratch.join("root"),
+        entries,
+        grants,
+    }
+}
+
+/// The fixed variables and, over them, the step's own; sorted, so that a step that prints them is reproducible.
+fn environment(spec: &Spec, layout: &Layout) -> Vec<(OsString, OsString)> {
+    let path = match &spec.view {
+        View::Host => OsString::from(view::HOST_PATH),
+        View::Tools(_) => layout.bin().into(),
+        View::Builtin { .. } => OsString::new(),
+    };
+    let mut all: std::collections::BTreeMap<OsString, OsString> = [
+        ("HOME", layout.home().into()),
+        ("LANG", "C.UTF-8".into()),
+        ("PATH", path),
+        ("SOURCE_DATE_EPOCH", EPOCH.into()),
+        ("TMPDIR", layout.tmp().into()),
+        ("TZ", "UTC".into()),
+    ]
+    .map(|(name, value)| (OsString::from(name), value))
+    .into();
+    all.extend(spec.env.iter().cloned());
+    all.into_iter().collect()
+}
+
+/// What was heard of a step.
+#[derive(Debug, Default)]
+struct End {
+    exit: Option<Exit>,
+    watched: u64,
+    cpu: Duration,
+    largest: u64,
+    wall: Option<Duration>,
+    how: String,
+}
+
+/// Hands the plan over and listens until there is nobody left to hear.
+fn follow(starter: Starter, plan: &Plan, cancel: &Cancel) -> Result<End, SandboxError> {
+    let Starter { mut child, line, reports } = starter;
+    let mut end = End::default();
+    let mut failure = None;
+    // If the starter is gone already, its exit says more than the broken pipe.
+    let _ = plan.encode().send(&line);
+    let mut line = Some(line);
+    let mut deadline = None;
+    loop {
+        if cancel.is_tripped() && line.take().is_some() {
+            deadline = Some(Instant::now() + PATIENCE);
+        }
+        match heard(&reports, line.is_some().then_some(cancel), deadline) {
+            Ok(Heard::Something) => {}
+            Ok(Heard::Cancel) => continue,
+            Ok(Heard::Nothing) => {
+                // A starter that cannot be killed is one that has ended.
+                let _ = child.kill();
+                deadline = None;
+                continue;
+            }
+            Err(error) => return Err(io_error("hear of", "the sandbox")(error)),
+        }
+        let frame = receive(&reports).map_err(io_error("hear of", "the sandbox"))?;
+        let Some(frame) = frame else { break };
+        match Report::decode(&frame).map_err(io_error("hear of", "the sandbox"))? {
+            Report::Ended { exit, watched } => {
+                end.exit = Some(exit);
+                end.watched = watched;
+            }
+            Report::Gone { cpu, largest, wall } => {
+                end.cpu = cpu;
+                end.largest = largest;
+                end.wall = Some(wall);
+            }
+            Report::Failed { action, errno } => {
+                let source = io::Error::from_raw_os_error(errno);
+                failure = Some(SandboxError::Setup { action, source });
+            }
+            Report::NoProgram { program, path } => {
+                failure = Some(SandboxError::ProgramNotFound { program, path });
+            }
+            Report::Probed { .. } => {}
+        }
+    }
+    let status = child.wait().map_err(io_error("wait for", "the sandbox"))?;
+    end.how = status.to_string();
+    match failure {
+        Some(failure) if end.exit != Some(Exit::Cancelled) => Err(failure),
+        _ => Ok(end),
+    }
+}
+
+enum Heard {
+    /// There is something to read, or the end.
+    Something,
+    /// The flag was tripped.
+    Cancel,
+    /// The deadline has passed.
+    Nothing,
+}
+
+fn heard(
+    reports: &io::PipeReader,
+    cancel: Option<&Cancel>,
+    deadline: Option<Instant>,
+) -> io::Result<Heard> {
+    let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+    let left = left.and_then(|left| Timespec::try_from(left).ok());
+    let mut watched = vec![PollFd::new(reports, PollFlags::IN)];
+    let wakeup = cancel.map(Cancel::wakeup);
+    if let Some(wakeup) = &wakeup {
+        watched.push(PollFd::new(wakeup, PollFlags::IN));
+    }
+    loop {
+        match poll(&mut watched, left.as_ref()) {
+            Ok(0) => return Ok(Heard::Nothing),
+            Ok(_) if watched[0].revents().is_empty() => return Ok(Heard::Cancel),
+            Ok(_) => return Ok(Heard::Something),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! Watches one child until it ends or has to.
+//!
+//! It runs in the init of a step (or, without process ids of its own, in the starter) and knows one child, a pipe
+//! that means "go on" as long as it is open, and limits. It is unaware of namespaces.
+
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::{kernel, spec::Exit, tree};
+
+/// How often memory is sampled where the kernel does not count it. A program fills about 10 MB in a millisecond at
+/// worst, so a limit is passed by some hundred megabytes before the step is killed.
+const SAMPLING: Duration = Duration::from_millis(10);
+
+/// What to watch.
+#[derive(Debug)]
+pub(super) struct Watch<'a> {
+    /// The step's first process.
+    pub(super) child: i32,
+    /// Hangs up when the caller is gone, or wants no more.
+    pub(super) life: BorrowedFd<'a>,
+    /// Readable when a child has ended.
+    pub(super) events: OwnedFd,
+    pub(super) timeout: Option<Duration>,
+    pub(super) memory: Option<u64>,
+    /// File systems in memory that only the step writes to.
+    pub(super) file_systems: Vec<PathBuf>,
+}
+
+impl Watch<'_> {
+    /// Waits for the end, and says what it was and how much memory was seen. The child may still live if it was
+    /// not its own end.
+    pub(super) fn until_the_end(&self) -> io::Result<(Exit, u64)> {
+        let start = Instant::now();
+        let own = tree::own_id();
+        let mut peak = 0;
+        loop {
+            if let Some(exit) = self.reap()? {
+                return Ok((exit, peak));
+            }
+            if let (Some(limit), Some(own)) = (self.memory, own) {
+                let held = self.held(own, limit);
+                peak = peak.max(held);
+                if held > limit {
+                    return Ok((Exit::OutOfMemory { limit }, peak));
+                }
+            }
+            let mut pause = self.memory.map(|_| SAMPLING);
+            if let Some(limit) = self.timeout {
+                let Some(left) = limit.checked_sub(start.elapsed()).filter(|left| !left.is_zero())
+                else {
+                    return Ok((Exit::TimedOut(limit), peak));
+                };
+                pause = Some(pause.map_or(left, |pause| pause.min(left)));
+            }
+            if self.sleep(pause)? {
+                return Ok((Exit::Cancelled, peak));
+            }
+        }
+    }
+
+    /// Collects the children that have ended; the step's end, if its first process is among them.
+    fn reap(&self) -> io::Result<Option<Exit>> {
+        let mut exit = None;
+        loop {
+            match kernel::wait(-1, false) {
+                Ok(Some(ended)) if ended.pid == self.child => exit = Some(exit_of(ended.status)),
+                Ok(Some(_)) => {}
+                Ok(None) => return Ok(exit),
+                Err(error) if error.raw_os_error() == Some(libc::ECHILD) => return Ok(exit),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn held(&self, own: i32, limit: u64) -> u64 {
+        let files: u64 = self
+            .file_systems
+            .iter()
+            .filter_map(|path| rustix::fs::statvfs(path).ok())
+            .map(|usage| (usage.f_blocks - usage.f_bfree) * usage.f_frsize)
+            .sum();
+        files + tree::memory(&tree::descendants(own), limit.saturating_sub(files))
+    }
+
+    /// Waits for an event, at most so long; whether the caller has hung up.
+    fn sleep(&self, pause: Option<Duration>) -> io::Result<bool> {
+        let mut watched = [
+            PollFd::from_borrowed_fd(self.life, PollFlags::IN),
+            PollFd::new(&self.events, PollFlags::IN),
+        ];
+        let pause = pause.and_then(|pause| Timespec::try_from(pause).ok());
+        match poll(&mut watched, pause.as_ref()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        if watched[1].revents().contains(PollFlags::IN) {
+            // Which child it was, `wait` tells; here it is only to be silenced.
+            let mut record = [0u8; 128];
+            let _ = rustix::io::read(self.events.as_fd(), &mut record);
+        }
+        Ok(!watched[0].revents().is_empty())
+    }
+}
+
+fn exit_of(status: i32) -> Exit {
+    if libc::WIFSIGNALED(status) {
+        Exit::Signal(libc::WTERMSIG(status))
+    } else {
+        Exit::Code(libc::WEXITSTATUS(status))
+    }
+}
+
+/// Ends every process below this one, and returns when all are gone; what those took that were waited for here.
+///
+/// Orphans come to this process, so that "no child left" means "nothing left". New ones may be born while others
+/// are being killed, hence the loop; each turn also kills the parents, so that it ends.
+pub(super) fn end_all() -> io::Result<()> {
+    let own = tree::own_id();
+    loop {
+        for pid in own.map(tree::descendants).unwrap_or_default() {
+            kernel::kill(pid);
+        }
+        let patience = Instant::now();
+        loop {
+            match kernel::wait(-1, false) {
+                Ok(Some(_)) => {}
+                Ok(None) if patience.elapsed() > Duration::from_millis(5) => break,
+                Ok(None) => std::thread::sleep(Duration::from_micros(200)),
+                Err(error) if error.raw_os_error() == Some(libc::ECHILD) => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
