@@ -331,3 +331,67 @@ tools   = ["python3"]
 "#;
 
 const DEPLOY: &str = "A deployment is a place that a release goes to with `kiln deploy NAME`.";
+
+#[cfg(test)]
+mod tests {
+    use insta::assert_snapshot;
+
+    use super::*;
+    use crate::recipe::tests::builders::CATALOGUE;
+
+    fn help(name: &str) -> String {
+        builder_help(CATALOGUE.get(name).unwrap())
+    }
+
+    #[test]
+    fn help_shows_arguments_nested_fields_outputs_and_an_example() {
+        assert_snapshot!(help("evaluate"), @"");
+        assert_snapshot!(help("split"), @"");
+    }
+
+    #[test]
+    fn every_builder_argument_field_output_and_key_is_in_the_reference() {
+        let page = markdown(&CATALOGUE);
+        for builder in CATALOGUE.builders {
+            assert!(page.contains(&format!("\n### `{}`\n", builder.name)));
+            for arg in builder.args {
+                assert!(page.contains(&format!("| `{}` | ", arg.name)), "{}", arg.name);
+            }
+            assert!(page.contains(builder.example));
+        }
+        for keys in
+            [language::TOP, language::SOURCE, language::STEP, language::COMMAND, language::DEPLOY]
+        {
+            for key in keys {
+                assert!(page.contains(&format!("| `{}` | ", key.name)), "{}", key.name);
+            }
+        }
+        for nested in ["`gates[].metric`", "`model.hidden`", "`model.c`", "with `kind = \"mlp\"`"] {
+            assert!(page.contains(nested), "{nested}");
+        }
+    }
+
+    #[test]
+    fn every_row_of_a_table_has_as_many_cells_as_its_header() {
+        let page = markdown(&CATALOGUE);
+        let cells = |line: &str| line.replace("\\|", "").matches('|').count();
+        let mut header = None;
+        for line in page.lines() {
+            header = match line.starts_with('|') {
+                true => Some(*header.get_or_insert(cells(line))),
+                false => None,
+            };
+            if let Some(header) = header {
+                assert_eq!(cells(line), header, "{line}");
+            }
+        }
+    }
+
+    #[test]
+    fn lines_are_broken_between_words_and_never_too_long() {
+        let mut text = String::new();
+        fill(&mut text, &"word ".repeat(100), 4);
+        assert!(text.lines().all(|line| line.len() <= WIDTH && line.starts_with("    word")));
+        assert_eq!(text.matches("word").count(), 100);
+    }
+}

@@ -8,8 +8,11 @@
 //! Unaware of keys, of the store and of what builders do.
 
 mod args;
+mod builtin;
 mod command;
+mod deployments;
 mod evaluate;
+mod fit;
 pub(crate) mod language;
 mod names;
 mod order;
@@ -17,14 +20,18 @@ mod params;
 mod parse;
 mod paths;
 mod problems;
+mod program;
 mod quantity;
 mod read;
+mod renumber;
+mod rings;
 mod scope;
 mod spans;
+mod step;
 mod syntax;
 mod template;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::{fs, io, path::Path, path::PathBuf, sync::Arc};
 

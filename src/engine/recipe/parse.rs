@@ -20,7 +20,10 @@ use super::{
         wrong_type,
     },
 };
-use crate::graph::{Absent, Determinism, Origin, Resources, Value};
+use crate::{
+    diagnostic::nearest,
+    graph::{Absent, Determinism, Origin, Resources, Value},
+};
 
 /// A recipe as it is written.
 pub(super) struct Recipe<'a> {
@@ -92,6 +95,8 @@ pub(super) fn recipe<'a>(table: &'a DeTable<'a>, problems: &mut Problems) -> Rec
                 problems.push(problem);
             }
         }),
+        // A key that was probably meant to be it has been reported.
+        None if misspelt(table, "name", &valid) => None,
         None => {
             let problem = problems
                 .at(0..0, "the recipe has no `name`", "it must be there")
@@ -120,6 +125,15 @@ pub(super) fn recipe<'a>(table: &'a DeTable<'a>, problems: &mut Problems) -> Rec
         steps,
         deployments,
     }
+}
+
+/// Whether an unknown key of `table` was probably meant to be `wanted`.
+fn misspelt(table: &DeTable<'_>, wanted: &str, valid: &[&str]) -> bool {
+    table
+        .keys()
+        .map(|key| key.get_ref().as_ref())
+        .filter(|key| !valid.contains(key))
+        .any(|key| nearest(key, valid.iter().copied()) == Some(wanted))
 }
 
 /// The table called `name`, if it is there.
@@ -347,9 +361,11 @@ fn read_resources(table: &DeTable<'_>, problems: &mut Problems) -> Resources {
     if let Some(node) = table.get("cpus") {
         match params::scalar(node) {
             Ok(Value::Int(cpus @ 1..=65_536)) => resources.cpus = cpus as u32,
-            _ => {
-                problems.push(wrong_type(node, "cpus", "a whole number from 1 to 65536", problems))
+            Ok(Value::Int(number)) => {
+                let why = format!("expected a whole number from 1 to 65536, found {number}");
+                problems.push(problems.at(node.span(), "`cpus` is out of range", why));
             }
+            _ => problems.push(wrong_type(node, "cpus", "a whole number from 1", problems)),
         }
     }
     if let Some(node) = table.get("memory") {
@@ -382,7 +398,7 @@ fn deployment<'a>(
     let valid: Vec<&str> = language::names(language::DEPLOY).collect();
     unknown_keys(table, &valid, "a deployment", "a deployment's keys", problems);
     let release = table.get("release");
-    if release.is_none() {
+    if release.is_none() && !misspelt(table, "release", &valid) {
         let problem = problems
             .at(at.clone(), format!("deployment `{name}` has no `release`"), "it must be there")
             .help("name the step output to deploy: `release = \"${…}\"`");

@@ -28,7 +28,7 @@ pub(super) fn normal(text: &str) -> Result<Spelled, String> {
     if pattern.split(['/', '{', ',', '}']).any(|piece| piece == "..") {
         return Err(LEAVES.to_owned());
     }
-    globset::Glob::new(&pattern).map_err(|error| error.kind().to_string())?;
+    globset::Glob::new(&pattern).map_err(|error| format!("is no pattern: {}", error.kind()))?;
     Ok(Spelled::Glob(pattern))
 }
 

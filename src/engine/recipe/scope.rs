@@ -66,21 +66,16 @@ impl<'a> View<'_, 'a> {
     ) -> Option<Vec<Bit<'a>>> {
         // Most texts have no reference; no other check is needed for them.
         if !value.contains("${") {
-            let text = (!value.is_empty()).then(|| Bit::Text(Cow::Borrowed(value)));
+            let text = (!value.is_empty()).then_some(Bit::Text(Cow::Borrowed(value)));
             return Some(text.into_iter().collect());
         }
-        let pieces = match template::pieces(value) {
-            Ok(pieces) => pieces,
-            Err(flaws) => {
-                for flaw in flaws {
-                    let problem = flawed(node, value, flaw, problems);
-                    problems.push(problem);
-                }
-                return None;
-            }
-        };
+        let (pieces, flaws) = template::pieces(value);
+        let mut sound = flaws.is_empty();
+        for flaw in flaws {
+            let problem = flawed(node, value, flaw, problems);
+            problems.push(problem);
+        }
         let mut bits = Vec::with_capacity(pieces.len());
-        let mut sound = true;
         for piece in pieces {
             match piece {
                 Piece::Text(text) => bits.push(Bit::Text(text)),

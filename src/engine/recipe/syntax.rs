@@ -11,6 +11,7 @@ pub(super) fn document<'a>(text: &'a str, problems: &mut Problems) -> Option<Spa
         return Some(table);
     }
     let mut last_line = None;
+    let mut repeated_table = 0..0;
     for error in errors {
         let span = error.span().unwrap_or(text.len()..text.len());
         let span = on_characters(text, span.start, span.end);
@@ -19,8 +20,17 @@ pub(super) fn document<'a>(text: &'a str, problems: &mut Problems) -> Option<Spa
         if last_line == Some(line) {
             continue;
         }
-        last_line = Some(line);
         let duplicate = error.message().starts_with("duplicate key");
+        // The keys of a table that is defined twice are no further mistakes.
+        if duplicate && repeated_table.contains(&span.start) {
+            continue;
+        }
+        last_line = Some(line);
+        let line_start = text[..span.start].rfind('\n').map_or(0, |newline| newline + 1);
+        if duplicate && text[line_start..].trim_start().starts_with('[') {
+            let end = text[span.end..].find("\n[").map_or(text.len(), |next| span.end + next);
+            repeated_table = span.end..end;
+        }
         let message = match (duplicate, text.get(span.clone())) {
             (true, Some(key)) => format!("`{key}` is defined twice"),
             _ => "the recipe is not valid TOML".to_owned(),
