@@ -59,10 +59,21 @@ mod tests {
 
     #[test]
     fn the_order_of_the_leaves_does_not_matter() {
-        let file = |byte: u8| Leaf::File { digest: Digest::of(&[byte]), bytes: 1, executable: false };
+        let file =
+            |byte: u8| Leaf::File { digest: Digest::of(&[byte]), bytes: 1, executable: false };
         let link = || Leaf::Link { target: "b".into() };
-        let one = Tree::from_leaves([("d/x", file(1)), ("b", file(2)), ("a", link()), ("d/e/y", file(3))]);
-        let two = Tree::from_leaves([("d/e/y", file(3)), ("a", link()), ("b", file(2)), ("d/x", file(1))]);
+        let one = Tree::from_leaves([
+            ("d/x", file(1)),
+            ("b", file(2)),
+            ("a", link()),
+            ("d/e/y", file(3)),
+        ]);
+        let two = Tree::from_leaves([
+            ("d/e/y", file(3)),
+            ("a", link()),
+            ("b", file(2)),
+            ("d/x", file(1)),
+        ]);
         assert_eq!(one, two);
         assert_eq!(one.digest(), two.digest());
         assert_eq!(one.file_count(), 3);

@@ -30,6 +30,7 @@ mod index;
 mod ingest;
 mod inventory;
 mod layout;
+mod leaves;
 mod lock;
 mod mark;
 mod notice;
@@ -52,13 +53,13 @@ mod trees;
 mod usage;
 mod verify;
 
-
 pub use digest::{Digest, DigestError};
 pub use directory::DirectoryError;
 pub use fault::{FaultPlan, FaultPlanError};
 pub use fsio::FsError;
 pub use gc::{GcError, GcOptions, GcReport, Item, Kept, Removed};
 pub use ingest::{Ingest, IngestError};
+pub use leaves::Leaf;
 pub use lock::{ActionLock, LockError};
 pub use notice::Notice;
 pub use object::{Ingested, Kind, Object, ObjectError};
