@@ -110,3 +110,68 @@ pub fn decode<T: DeserializeOwned>(
         rest => Err(FrameError::Trailing(rest as u64)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MAGIC: [u8; 4] = *b"TEST";
+
+    /// A frame whose checksum holds, whatever is in it.
+    fn sealed(payload: &[u8]) -> Vec<u8> {
+        let mut frame = MAGIC.to_vec();
+        frame.extend_from_slice(&1u32.to_le_bytes());
+        frame.extend_from_slice(&(payload.len() as u64).to_le_bytes());
+        frame.extend_from_slice(payload);
+        let sum = blake3::hash(&frame);
+        frame.extend_from_slice(sum.as_bytes());
+        frame
+    }
+
+    #[test]
+    fn golden_bytes() {
+        let payload = b"\x07\0\0\0\x02\0\0\0\0\0\0\0hi\x01\x01";
+        let value = (7u32, "hi".to_owned(), Some(true));
+        assert_eq!(encode(MAGIC, 1, &value), sealed(payload));
+        assert_eq!(
+            decode::<(u32, String, Option<bool>)>(MAGIC, 1, &sealed(payload)).unwrap(),
+            value
+        );
+    }
+
+    #[test]
+    fn each_check_has_its_error() {
+        let frame = encode(MAGIC, 1, &7u32);
+        let read = |frame: &[u8]| decode::<u32>(MAGIC, 1, frame).unwrap_err();
+        assert!(matches!(decode::<u32>(*b"ELSE", 1, &frame), Err(FrameError::Magic { .. })));
+        assert!(matches!(
+            decode::<u32>(MAGIC, 2, &frame),
+            Err(FrameError::Version { found: 1, .. })
+        ));
+        assert!(matches!(read(&frame[..20]), FrameError::Length { .. }));
+        assert!(matches!(read(&frame[..frame.len() - 1]), FrameError::Length { .. }));
+        assert!(matches!(read(&sealed(b"\x07\0")), FrameError::Payload(_)));
+        assert!(matches!(read(&sealed(b"\x07\0\0\0\0")), FrameError::Trailing(1)));
+        let mut changed = frame.clone();
+        changed[17] ^= 1;
+        assert!(matches!(read(&changed), FrameError::Checksum));
+    }
+
+    #[test]
+    fn a_hostile_length_allocates_nothing() {
+        let error = decode::<Vec<u8>>(MAGIC, 1, &sealed(&u64::MAX.to_le_bytes())).unwrap_err();
+        assert!(matches!(error, FrameError::Payload(_)));
+    }
+
+    proptest! {
+        #[test]
+        fn no_payload_makes_the_reader_panic(payload in prop::collection::vec(any::<u8>(), 0..100)) {
+            let read = decode::<(u32, String, Option<Vec<u64>>)>(MAGIC, 1, &sealed(&payload));
+            if let Ok(value) = read {
+                prop_assert_eq!(encode(MAGIC, 1, &value), sealed(&payload));
+            }
+        }
+    }
+}

@@ -46,6 +46,22 @@ struct Listing {
     symlinks: Vec<TreeLink>,
 }
 
+impl Tree {
+    /// The digest of the folder: that of its canonical listing.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        Digest::of(&encode(self))
+    }
+}
+
+impl TreeDir {
+    /// A folder of this name, with the digest of its listing.
+    pub(crate) fn new(name: String, tree: Tree) -> Self {
+        let listing = encode(&tree);
+        Self { name, digest: Digest::of(&listing), listing_bytes: listing.len() as u64, tree }
+    }
+}
+
 /// The `Directory` message of a folder.
 pub(crate) fn encode(tree: &Tree) -> Vec<u8> {
     let mut message = Vec::new();
@@ -343,7 +359,10 @@ mod tests {
         message.extend_from_slice(&file);
         assert_eq!(encode(&tree), message);
         assert_eq!(encode(&Tree::default()), b"");
-        assert_eq!(sample().digest().to_string(), "GOLDEN_TREE");
+        assert_eq!(
+            sample().digest().to_string(),
+            "debaa31036b2879b4a664b89995f5061b83adc9661b96b1cdb1c58aed5db24b1"
+        );
     }
 
     #[test]

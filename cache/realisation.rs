@@ -139,3 +139,96 @@ impl Realisation {
         outputs.chain(self.log).chain(self.refs.iter().copied())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn sample() -> Realisation {
+        Realisation {
+            key: Digest::of(b"key"),
+            attempt: 2,
+            recipe: "tumour".into(),
+            step: "train".into(),
+            builder: "train@1".into(),
+            outputs: vec![
+                Output {
+                    name: "model".into(),
+                    object: Object::tree(Digest::of(b"tree")),
+                    bytes: 5,
+                    extension: String::new(),
+                    alias: None,
+                },
+                Output {
+                    name: "data".into(),
+                    object: Object::program(Digest::of(b"abc")),
+                    bytes: 3,
+                    extension: "csv.gz".into(),
+                    alias: Some(1),
+                },
+            ],
+            verdict: Some(Verdict { accepted: false, reason: "too low".into() }),
+            isolation: Isolation::Full,
+            determinism: Determinism::Bitwise,
+            manifest: "builder train@1\n".into(),
+            log: Some(Object::file(Digest::of(b"log"))),
+            refs: vec![Object::file(Digest::of(b"source"))],
+            cost: Cost {
+                started_ms: 1_700_000_000_123,
+                seconds: 1.5,
+                cpu_seconds: 2.25,
+                peak_memory: 1 << 20,
+                input_bytes: 7,
+                output_bytes: 5,
+            },
+            boot: "0f6f".into(),
+            group: 3,
+        }
+    }
+
+    #[test]
+    fn golden_frame() {
+        let frame = sample().encode();
+        assert_eq!(&frame[..8], b"KLNR\x01\0\0\0");
+        assert_eq!(frame.len(), 477);
+        assert_eq!(
+            Digest::of(&frame).to_string(),
+            "e45a7c1d8a1116902245f090e3ec0330a5b6a02ed3e02d75c11724cb7b3648a0"
+        );
+        assert_eq!(Realisation::decode(&frame).unwrap(), sample());
+    }
+
+    #[test]
+    fn json_names_everything_in_words() {
+        let json = serde_json::to_value(sample()).unwrap();
+        assert_eq!(json["isolation"], "full");
+        assert_eq!(json["determinism"], "bitwise");
+        assert_eq!(json["outputs"][0]["object"]["kind"], "tree");
+        assert_eq!(json["key"], Digest::of(b"key").to_string());
+        assert_eq!(serde_json::from_value::<Realisation>(json).unwrap(), sample());
+    }
+
+    #[test]
+    fn degrees_of_isolation_are_ordered() {
+        assert!(Isolation::Off < Isolation::Partial && Isolation::Partial < Isolation::Full);
+    }
+
+    proptest! {
+        #[test]
+        fn a_changed_byte_is_noticed(at in any::<prop::sample::Index>(), flip in 1u8..=255) {
+            let mut frame = sample().encode();
+            let at = at.index(frame.len());
+            frame[at] ^= flip;
+            prop_assert!(Realisation::decode(&frame).is_err());
+        }
+
+        #[test]
+        fn a_frame_cut_short_or_made_longer_is_noticed(at in any::<prop::sample::Index>()) {
+            let frame = sample().encode();
+            prop_assert!(Realisation::decode(&frame[..at.index(frame.len())]).is_err());
+            prop_assert!(Realisation::decode(&[&frame[..], b"x"].concat()).is_err());
+        }
+    }
+}

@@ -1,11 +1,10 @@
-//! A folder's listing as a value, its digest, and where links in it lead. Unaware of the disk.
+//! A folder's listing as a value, and where links in it lead. Unaware of bytes and of the disk.
 
 use std::collections::VecDeque;
 
 use serde::Serialize;
 
 use crate::digest::Digest;
-use crate::directory;
 
 /// How many links one path may go through: as many as the kernel allows.
 const MAX_LINKS: usize = 40;
@@ -56,14 +55,6 @@ pub struct TreeLink {
     pub target: String,
 }
 
-impl TreeDir {
-    pub(crate) fn new(name: String, tree: Tree) -> Self {
-        let listing = directory::encode(&tree);
-        let digest = Digest::of(&listing);
-        Self { name, digest, listing_bytes: listing.len() as u64, tree }
-    }
-}
-
 /// Where a path inside a tree leads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Place<'t> {
@@ -90,12 +81,6 @@ impl Tree {
     pub fn file_count(&self) -> u64 {
         let below: u64 = self.dirs.iter().map(|dir| dir.tree.file_count()).sum();
         self.files.len() as u64 + below
-    }
-
-    /// The digest of the folder: that of its canonical listing.
-    #[must_use]
-    pub fn digest(&self) -> Digest {
-        Digest::of(&directory::encode(self))
     }
 
     /// Every file below, with its path relative to the tree.

@@ -1,0 +1,471 @@
+//! Records, roots, sessions, collection, verification, and what a killed process leaves.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use kiln_cache::{
+    Cost, Determinism, Digest, FaultPlan, GcOptions, Ingest, Isolation, Item, Object, Output,
+    Precedence, Realisation, Recorded, Root, RootError, Store, StoreOptions, Trust, Verdict,
+};
+
+fn open(folder: &Path) -> Store {
+    Store::open(&folder.join("home")).unwrap()
+}
+
+fn fresh() -> (tempfile::TempDir, Store) {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    (folder, store)
+}
+
+fn key(name: &str) -> Digest {
+    Digest::of(name.as_bytes())
+}
+
+fn made(name: &str, object: Object) -> Realisation {
+    Realisation {
+        key: key(name),
+        attempt: 0,
+        recipe: "tumour".into(),
+        step: name.into(),
+        builder: "train@1".into(),
+        outputs: vec![Output {
+            name: "out".into(),
+            object,
+            bytes: 3,
+            extension: "csv".into(),
+            alias: None,
+        }],
+        verdict: Some(Verdict { accepted: true, reason: "f1 0.95 >= 0.92".into() }),
+        isolation: Isolation::Partial,
+        determinism: Determinism::Bitwise,
+        manifest: "builder train@1\n".into(),
+        log: None,
+        refs: vec![],
+        cost: Cost { seconds: 1.5, ..Cost::default() },
+        boot: String::new(),
+        group: 0,
+    }
+}
+
+fn root(label: &str, keys: Vec<Digest>, objects: Vec<Object>) -> Root {
+    Root { label: label.into(), keys, objects, data: serde_json::Value::Null, at: 1 }
+}
+
+#[test]
+fn the_first_result_stays_unless_the_next_is_better_isolated_or_wanted() {
+    let (folder, store) = fresh();
+    let (a, b) = (store.put_bytes(b"a").unwrap(), store.put_bytes(b"b").unwrap());
+    assert_eq!(store.realisation(&key("k")).unwrap(), None);
+    let first = store.record(made("k", a), Precedence::First).unwrap();
+    let Recorded::Written(first) = first else { panic!("{first:?}") };
+    assert_eq!(first.attempt, 1);
+    assert!(!first.boot.is_empty());
+    assert_eq!(
+        store.record(made("k", b), Precedence::First).unwrap(),
+        Recorded::Kept(first.clone())
+    );
+    assert_eq!(store.realisation(&key("k")).unwrap().unwrap(), first);
+
+    let weaker = Realisation { isolation: Isolation::Off, ..made("k", b) };
+    assert!(matches!(store.record(weaker, Precedence::First).unwrap(), Recorded::Kept(_)));
+    let stronger = Realisation { isolation: Isolation::Full, ..made("k", b) };
+    let second = store.record(stronger, Precedence::First).unwrap().realisation().clone();
+    assert_eq!((second.attempt, second.outputs[0].object), (2, b));
+    let third = store.record(made("k", a), Precedence::Again).unwrap().realisation().clone();
+    assert_eq!(third.attempt, 3);
+
+    // Another process sees the same, with and without what the index remembers.
+    let other = open(folder.path());
+    assert_eq!(other.realisation(&key("k")).unwrap().unwrap(), third);
+    store.flush().unwrap();
+    assert_eq!(other.realisation(&key("k")).unwrap().unwrap(), third);
+    assert_eq!(other.attempts(&key("k")).unwrap(), [first, second, third.clone()]);
+    assert_eq!(other.all_realisations().unwrap(), [third]);
+    assert!(other.attempts(&key("other")).unwrap().is_empty());
+}
+
+#[test]
+fn a_result_that_is_lost_gives_way_to_the_next() {
+    let (_folder, store) = fresh();
+    let (a, b) = (store.put_bytes(b"a").unwrap(), store.put_bytes(b"b").unwrap());
+    store.record(made("k", a), Precedence::First).unwrap();
+    fs::remove_file(store.path(&a)).unwrap();
+    let next = store.record(made("k", b), Precedence::First).unwrap();
+    assert_eq!(next.realisation().outputs[0].object, b);
+    assert_eq!(next.realisation().attempt, 2);
+}
+
+#[test]
+fn an_index_that_lags_never_serves_an_old_result() {
+    let (folder, store) = fresh();
+    let (a, b) = (store.put_bytes(b"a").unwrap(), store.put_bytes(b"b").unwrap());
+    store.record(made("k", a), Precedence::First).unwrap();
+    store.flush().unwrap();
+    // The other one's row is only in its memory when it is lost with it.
+    let other = open(folder.path());
+    other.record(made("k", b), Precedence::Again).unwrap();
+    std::mem::forget(other);
+    assert_eq!(store.realisation(&key("k")).unwrap().unwrap().outputs[0].object, b);
+    assert!(store.verify().unwrap().problems.is_empty());
+}
+
+#[test]
+fn a_damaged_record_counts_as_absent_and_is_told() {
+    let (folder, store) = fresh();
+    let object = store.put_bytes(b"a").unwrap();
+    store.record(made("k", object), Precedence::First).unwrap();
+    drop(store);
+    let hex = key("k").to_string();
+    let path = folder.path().join("home/realisations").join(&hex[..2]).join(&hex);
+    let mut frame = fs::read(&path).unwrap();
+    let middle = frame.len() / 2;
+    frame[middle] ^= 1;
+    fs::remove_file(&path).unwrap();
+    fs::write(&path, frame).unwrap();
+    let store = open(folder.path());
+    assert_eq!(store.verify().unwrap().problems.len(), 1);
+    assert_eq!(store.realisation(&key("k")).unwrap(), None);
+    let notices = store.take_notices();
+    assert_eq!(notices.len(), 1, "{notices:?}");
+    assert!(notices[0].what.contains("checksum"), "{notices:?}");
+    assert!(matches!(store.record(made("k", object), Precedence::First), Ok(Recorded::Written(_))));
+}
+
+#[test]
+fn the_store_works_when_its_index_is_lost_damaged_or_out_of_reach() {
+    for damage in [
+        (|index: &Path| fs::remove_dir_all(index).unwrap()) as fn(&Path),
+        |index| fs::write(index.join("v1/data.mdb"), vec![0x5a; 40_000]).unwrap(),
+        |index| {
+            fs::remove_dir_all(index).unwrap();
+            fs::create_dir(index).unwrap();
+            // Not a folder: neither root nor anybody else can make an index here.
+            fs::write(index.join("v1"), "").unwrap();
+        },
+    ] {
+        let (folder, store) = fresh();
+        let object = store.put_bytes(b"a").unwrap();
+        let recorded = store.record(made("k", object), Precedence::First).unwrap();
+        store.flush().unwrap();
+        drop(store);
+        damage(&folder.path().join("home/index"));
+        let store = open(folder.path());
+        assert_eq!(&store.realisation(&key("k")).unwrap().unwrap(), recorded.realisation());
+        let source = folder.path().join("source");
+        fs::write(&source, "abc").unwrap();
+        assert_eq!(store.digest_file(&source, Trust::Cached).unwrap().digest, Digest::of(b"abc"));
+        store.flush().unwrap();
+        assert!(store.verify().unwrap().problems.is_empty());
+    }
+}
+
+#[test]
+fn roots_are_kept_by_name() {
+    let (folder, store) = fresh();
+    let first = root("last build", vec![key("k")], vec![]);
+    store.set_root("project/ab12", &first).unwrap();
+    store.set_root("pin/x", &root("pin", vec![], vec![])).unwrap();
+    assert_eq!(store.root("project/ab12").unwrap().unwrap(), first);
+    // The same said later leaves the time at which it was first said.
+    store.set_root("project/ab12", &Root { at: 9, ..first.clone() }).unwrap();
+    assert_eq!(store.root("project/ab12").unwrap().unwrap().at, 1);
+    let names: Vec<_> = store.roots().unwrap().into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["pin/x", "project/ab12"]);
+    assert!(store.remove_root("pin/x").unwrap());
+    assert!(!store.remove_root("pin/x").unwrap());
+    assert_eq!(store.root("pin/x").unwrap(), None);
+    for name in ["", "/x", "../x", "a/../b", "a//b", ".a", "a b"] {
+        assert!(matches!(store.set_root(name, &first), Err(RootError::Name(_))), "{name}");
+    }
+    let text = fs::read_to_string(folder.path().join("home/roots/project/ab12")).unwrap();
+    assert!(text.contains("\"format\": 1"), "{text}");
+}
+
+#[test]
+fn the_collector_keeps_what_roots_and_sessions_hold_and_nothing_else() {
+    let (folder, builder) = fresh();
+    let object = |text: &str| builder.put_bytes(text.as_bytes()).unwrap();
+    let (kept, log, dropped, pinned) =
+        (object("kept"), object("log"), object("gone"), object("pin"));
+    builder
+        .record(Realisation { log: Some(log), ..made("kept", kept) }, Precedence::First)
+        .unwrap();
+    builder.record(made("dropped", dropped), Precedence::First).unwrap();
+    builder.set_root("project/a", &root("build of a", vec![key("kept")], vec![])).unwrap();
+    builder.set_root("pin/p", &root("pin p", vec![], vec![pinned])).unwrap();
+    builder.flush().unwrap();
+    drop(builder);
+
+    let collector = open(folder.path());
+    let session_store = open(folder.path());
+    let session = session_store.session().unwrap();
+    session.hold_key(&key("dropped")).unwrap();
+    let report = collector.gc(GcOptions::default()).unwrap();
+    assert!(report.removed.is_empty(), "{report:?}");
+    let held = report.kept.iter().find(|kept| kept.item == Item::Object(dropped)).unwrap();
+    assert_eq!(held.held_by, ["a build that is running"]);
+    let held = report.kept.iter().find(|kept| kept.item == Item::Object(log)).unwrap();
+    assert_eq!(held.held_by, ["build of a"]);
+    drop(session);
+
+    let dry = collector.gc(GcOptions { dry_run: true }).unwrap();
+    let removed: Vec<_> = dry.removed.iter().map(|removed| removed.item).collect();
+    assert_eq!(removed, [Item::Object(dropped), Item::Realisation(key("dropped"))]);
+    assert!(collector.contains(&dropped));
+    let wet = collector.gc(GcOptions::default()).unwrap();
+    assert_eq!(wet, dry);
+    assert!(wet.bytes_freed > 4);
+    assert!(!collector.contains(&dropped));
+    assert_eq!(collector.realisation(&key("dropped")).unwrap(), None);
+    for object in [kept, log, pinned] {
+        assert!(collector.contains(&object));
+    }
+    assert_eq!(collector.du().unwrap().trash.count, 0);
+    assert!(collector.gc(GcOptions::default()).unwrap().removed.is_empty());
+    assert!(collector.verify().unwrap().problems.is_empty());
+}
+
+#[test]
+fn a_tree_goes_with_its_listing_and_what_a_living_store_placed_stays() {
+    let (folder, builder) = fresh();
+    let path = folder.path().join("out");
+    fs::create_dir(&path).unwrap();
+    fs::write(path.join("a"), "abc").unwrap();
+    let tree = builder.ingest(&path, Ingest::Move).unwrap().object;
+    builder.subobject(&tree.digest, "a").unwrap();
+    let collector = open(folder.path());
+    assert!(collector.gc(GcOptions::default()).unwrap().removed.is_empty());
+    drop(builder);
+    let report = collector.gc(GcOptions::default()).unwrap();
+    assert_eq!(report.removed.len(), 2);
+    // One file under two names, and the listing.
+    let listing = 2 + 2 + 1 + 2 + 2 + 64 + 2;
+    assert_eq!(report.bytes_freed, 3 + 2 + listing);
+    assert_eq!(collector.du().unwrap().trees.bytes, 0);
+}
+
+#[test]
+fn nothing_is_collected_while_a_root_cannot_be_read() {
+    let (folder, store) = fresh();
+    let object = store.put_bytes(b"a").unwrap();
+    drop(store);
+    fs::create_dir_all(folder.path().join("home/roots/pin")).unwrap();
+    fs::write(folder.path().join("home/roots/pin/x"), "{").unwrap();
+    let store = open(folder.path());
+    assert!(store.gc(GcOptions::default()).is_err());
+    assert!(store.contains(&object));
+    assert_eq!(store.verify().unwrap().problems.len(), 1);
+}
+
+#[test]
+fn builders_that_come_and_go_never_lose_anything_to_a_collector() {
+    let (folder, _store) = fresh();
+    let done = AtomicU32::new(0);
+    std::thread::scope(|scope| {
+        for builder in 0..3u32 {
+            let (folder, done) = (&folder, &done);
+            scope.spawn(move || {
+                for round in 0..15u32 {
+                    let store = open(folder.path());
+                    let session = store.session().unwrap();
+                    // Few contents, so that one is often placed while it is being removed.
+                    let text = format!("{}", (builder + round) % 4);
+                    session.hold_object(&Object::file(Digest::of(text.as_bytes()))).unwrap();
+                    let object = store.put_bytes(text.as_bytes()).unwrap();
+                    store.record(made(&text, object), Precedence::First).unwrap();
+                    std::thread::yield_now();
+                    assert!(store.contains(&object));
+                    assert_eq!(fs::read(store.path(&object)).unwrap(), text.as_bytes());
+                    assert!(store.realisation(&key(&text)).unwrap().is_some());
+                }
+                done.fetch_add(1, Ordering::SeqCst);
+            });
+        }
+        let collector = open(folder.path());
+        while done.load(Ordering::SeqCst) < 3 {
+            collector.gc(GcOptions::default()).unwrap();
+        }
+    });
+}
+
+#[test]
+fn verify_finds_a_flipped_bit_a_wrong_mode_and_a_missing_file() {
+    let (folder, store) = fresh();
+    let path = folder.path().join("out");
+    fs::create_dir(&path).unwrap();
+    fs::write(path.join("a"), "abc").unwrap();
+    fs::write(path.join("b"), "abc").unwrap();
+    let tree = store.ingest(&path, Ingest::Move).unwrap().object;
+    let file = store.put_bytes(b"content").unwrap();
+    let lost = store.put_bytes(b"lost").unwrap();
+    store.record(made("k", lost), Precedence::First).unwrap();
+    let clean = store.verify().unwrap();
+    assert_eq!((clean.objects, clean.realisations), (3, 1));
+    assert!(clean.problems.is_empty(), "{clean:?}");
+
+    let set =
+        |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    let flipped = store.path(&file);
+    set(&flipped, 0o644);
+    fs::write(&flipped, "contend").unwrap();
+    set(&flipped, 0o444);
+    let inside = store.path(&tree);
+    set(&inside.join("a"), 0o644);
+    set(&inside, 0o755);
+    fs::remove_file(inside.join("b")).unwrap();
+    set(&inside, 0o555);
+    fs::remove_file(store.path(&lost)).unwrap();
+    let problems = store.verify().unwrap().problems;
+    let found: Vec<_> = problems.iter().map(|p| (p.path.clone(), p.what.as_str())).collect();
+    let has = |path: &Path, text: &str| found.iter().any(|(p, w)| p == path && w.contains(text));
+    assert!(has(&flipped, "content has changed"), "{found:#?}");
+    assert!(has(&inside, "content has changed"), "{found:#?}");
+    assert!(has(&inside.join("a"), "mode is 0644"), "{found:#?}");
+    assert!(found.iter().any(|(_, what)| what.contains("`out`") && what.contains("missing")));
+    assert_eq!(found.len(), 4, "{found:#?}");
+    assert!(problems.iter().all(|problem| !problem.help.is_empty()));
+    fs::write(folder.path().join("home/store/f/stranger"), "").unwrap();
+    assert_eq!(store.verify().unwrap().problems.len(), 5);
+}
+
+#[test]
+fn a_flush_that_has_nothing_to_do_does_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let plan = FaultPlan::count();
+    let options = StoreOptions { faults: Some(plan.clone()) };
+    let store = Store::open_with(&folder.path().join("home"), options).unwrap();
+    let before = plan.passed();
+    store.flush().unwrap();
+    assert_eq!(plan.passed(), before);
+    store.put_bytes(b"a").unwrap();
+    store.flush().unwrap();
+    let unflushed = folder.path().join("home/unflushed");
+    assert_eq!(fs::read_dir(&unflushed).unwrap().count(), 1);
+    drop(store);
+    assert_eq!(fs::read_dir(&unflushed).unwrap().count(), 0);
+}
+
+#[test]
+fn what_was_not_flushed_before_a_reboot_is_rehashed() {
+    let (folder, store) = fresh();
+    let (torn, whole) = (store.put_bytes(b"torn").unwrap(), store.put_bytes(b"whole").unwrap());
+    store.record(made("torn", torn), Precedence::First).unwrap();
+    drop(store);
+    let home = folder.path().join("home");
+    let hex = torn.digest.to_string();
+    let path = home.join("store/f").join(&hex[..2]).join(&hex);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    fs::write(&path, "").unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o444)).unwrap();
+    // The process of another boot left this; the store's own mark is of this boot and says nothing.
+    let marks: Vec<_> = fs::read_dir(home.join("unflushed")).unwrap().collect();
+    assert_eq!(marks.len(), 1);
+    let mark = marks[0].as_ref().unwrap().path();
+    assert!(open(folder.path()).contains(&torn));
+    fs::rename(&mark, mark.with_file_name("another-boot.1")).unwrap();
+    let store = open(folder.path());
+    assert!(!store.contains(&torn));
+    assert!(store.contains(&whole));
+    assert_eq!(store.take_notices().len(), 1);
+    assert_eq!(fs::read_dir(home.join("unflushed")).unwrap().count(), 0);
+}
+
+const FAULT: &str = "KILN_CACHE_TEST_FAULT";
+const HOME: &str = "KILN_CACHE_TEST_HOME";
+
+/// What the killed process does; only does it when it is asked to.
+#[test]
+fn a_build_to_be_killed() {
+    let (Ok(fault), Ok(folder)) = (std::env::var(FAULT), std::env::var(HOME)) else { return };
+    build(Path::new(&folder), Some(fault.parse().unwrap()));
+}
+
+fn build(folder: &Path, faults: Option<FaultPlan>) {
+    let store = Store::open_with(&folder.join("home"), StoreOptions { faults }).unwrap();
+    let session = store.session().unwrap();
+    session.hold_key(&key("k")).unwrap();
+    let scratch = store.scratch_dir().unwrap();
+    let out = scratch.path().join("out");
+    fs::create_dir_all(out.join("d")).unwrap();
+    fs::write(out.join("d/a"), "abc").unwrap();
+    fs::hard_link(out.join("d/a"), out.join("b")).unwrap();
+    let tree = store.ingest(&out, Ingest::Move).unwrap().object;
+    let log = store.put_bytes(b"log").unwrap();
+    let made = Realisation { log: Some(log), ..made("k", tree) };
+    store.record(made, Precedence::Again).unwrap();
+    store.set_root("project/x", &root("x", vec![key("k")], vec![])).unwrap();
+    store.gc(GcOptions::default()).unwrap();
+    store.flush().unwrap();
+}
+
+#[test]
+fn a_kill_at_any_point_leaves_a_valid_store_and_nothing_that_is_not_swept() {
+    let own = std::env::current_exe().unwrap();
+    let mut killed = 0;
+    for at in 1.. {
+        let folder = tempfile::tempdir().unwrap();
+        build(folder.path(), None);
+        let status = Command::new(&own)
+            .args(["--exact", "a_build_to_be_killed", "--test-threads=1"])
+            .env(FAULT, format!("kill@{at}"))
+            .env(HOME, folder.path())
+            .output()
+            .unwrap()
+            .status;
+        let store = open(folder.path());
+        let report = store.verify().unwrap();
+        assert!(report.problems.is_empty(), "killed at {at}: {report:#?}");
+        // The build before is not lost.
+        let there = store.realisation(&key("k")).unwrap().unwrap();
+        assert!(there.objects().all(|object| store.contains(&object)), "killed at {at}");
+        store.sweep().unwrap();
+        let left: Vec<_> = fs::read_dir(folder.path().join("home/tmp"))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .filter(|name| name != "locks")
+            .collect();
+        assert!(left.is_empty(), "killed at {at}: {left:?}");
+        assert_eq!(store.du().unwrap().trash.count, 0);
+        assert!(store.verify().unwrap().problems.is_empty(), "killed at {at}, swept");
+        if status.success() {
+            break;
+        }
+        killed += 1;
+    }
+    assert!(killed > 30, "only {killed} points");
+}
+
+#[test]
+fn two_processes_never_hold_one_action() {
+    let (folder, store) = fresh();
+    let lock = store.lock_action(&key("k"), &|| false).unwrap();
+    let own = std::env::current_exe().unwrap();
+    let holds = |expected: &str| {
+        let status = Command::new(&own)
+            .args(["--exact", "a_lock_to_be_tried", "--test-threads=1"])
+            .env("KILN_CACHE_TEST_LOCK", expected)
+            .env(HOME, folder.path())
+            .output()
+            .unwrap()
+            .status;
+        assert!(status.success(), "expected the lock to be {expected}");
+    };
+    holds("held");
+    drop(lock);
+    holds("free");
+}
+
+/// What the other process does; only does it when it is asked to.
+#[test]
+fn a_lock_to_be_tried() {
+    let Ok(expected) = std::env::var("KILN_CACHE_TEST_LOCK") else { return };
+    let store = open(Path::new(&std::env::var(HOME).unwrap()));
+    let lock = store.try_lock_action(&key("k")).unwrap();
+    assert_eq!(lock.is_some(), expected == "free");
+}
