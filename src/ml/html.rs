@@ -128,6 +128,7 @@ th, td { padding: .4rem .7rem .4rem 0; border-bottom: 1px solid var(--line);
   vertical-align: top; }
 code { font: .88em ui-monospace, \"SF Mono\", Menlo, Consolas, monospace;
   background: var(--tint); border-radius: 4px; padding: .05em .3em; overflow-wrap: anywhere; }
+td > code:only-child { white-space: nowrap; }
 .pill { display: inline-block; border: 1px solid currentColor; border-radius: 99px;
   padding: 0 .55em; font-size: .82rem; font-weight: 600; white-space: nowrap; }
 .good { color: var(--good); } .warn { color: var(--warn); } .bad { color: var(--bad); }

@@ -169,11 +169,16 @@ fn required(rules: &ColumnRules, table: Option<&Table>) -> Finding {
         column: Some(rules.name.clone()),
         severity: rules.severities.of(Check::Required),
         outcome: outcome(Some(present || !rules.required)),
-        expected: if rules.required { "the column" } else { "the column, if any" }.to_owned(),
+        expected: if rules.required {
+            "a column of this name"
+        } else {
+            "a column of this name, or none"
+        }
+        .to_owned(),
         observed: match (present, near) {
-            (true, _) => "it".to_owned(),
-            (false, None) => "none of that name".to_owned(),
-            (false, Some(near)) => format!("none of that name, but {near:?}"),
+            (true, _) => "one".to_owned(),
+            (false, None) => "none".to_owned(),
+            (false, Some(near)) => format!("none, but there is {near:?}"),
         },
         violations: u64::from(!present && rules.required),
         share: if !present && rules.required { 1.0 } else { 0.0 },
@@ -208,7 +213,11 @@ fn wanted(rules: &ColumnRules) -> Vec<(Check, String)> {
         tolerated(Check::Unique, "every value once".to_owned());
     }
     if let Some(limit) = rules.max_nulls {
-        wanted.push((Check::Nulls, format!("at most {limit} of the values missing")));
+        let most = match limit {
+            Limit::Count(0) => "no value missing".to_owned(),
+            limit => format!("at most {limit} of the values missing"),
+        };
+        wanted.push((Check::Nulls, most));
     }
     let place = |check| Check::OF_A_COLUMN.iter().position(|(_, other)| *other == check);
     wanted.sort_by_key(|(check, _)| place(*check));

@@ -199,7 +199,10 @@ fn check_row(finding: &Finding) -> Vec<String> {
         let examples: Vec<String> = finding
             .examples
             .iter()
-            .map(|example| format!("line {} <code>{}</code>", example.line, escape(&example.value)))
+            .map(|example| match example.value.trim() {
+                "" => format!("line {} (empty)", example.line),
+                _ => format!("line {} <code>{}</code>", example.line, escape(&example.value)),
+            })
             .collect();
         let more = finding.violations > finding.examples.len() as u64;
         let more = if more { ", …" } else { "" };
