@@ -147,7 +147,7 @@ mod tests {
             .option(Some(3));
         let mut sent = Vec::new();
         writer.send(&mut sent).unwrap();
-        assert_eq!(sent[..8], 55u64.to_le_bytes());
+        assert_eq!(sent[..8], 46u64.to_le_bytes());
         let frame = receive(&sent[..]).unwrap().unwrap();
         let mut reader = Reader::new(&frame);
         assert_eq!(reader.number().unwrap(), 7);
