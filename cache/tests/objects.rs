@@ -334,8 +334,6 @@ fn a_settled_file_is_not_read_again_unless_asked() {
     std::thread::sleep(std::time::Duration::from_millis(60));
     let first = store.digest_file(&path, Trust::Cached).unwrap();
     store.flush().unwrap();
-    // Unreadable, so that a second reading would be noticed; root may read it all the same, and
-    // then sees the content that only the device below the file system would have changed.
     let again = store.digest_file(&path, Trust::Cached).unwrap();
     assert_eq!(again, first);
     drop(store);
