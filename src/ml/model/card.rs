@@ -1,0 +1,123 @@
+//! The model card: `model.json` and the standardisation, told to a reader.
+
+use std::fmt::Write;
+
+use super::document::{Document, ModelSpec, Part};
+use crate::preprocess::Standardisation;
+
+/// The text of a model folder's `README.md`.
+pub(crate) fn card(
+    document: &Document,
+    standardisation: &Standardisation,
+    weights: usize,
+) -> String {
+    let mut text = String::new();
+    write_card(&mut text, document, standardisation, weights)
+        .expect("writing to a string cannot fail");
+    text
+}
+
+fn write_card(
+    out: &mut String,
+    document: &Document,
+    standardisation: &Standardisation,
+    weights: usize,
+) -> std::fmt::Result {
+    let Document { model, label, classes, features, training, learned, .. } = document;
+    writeln!(out, "# Model card: {}\n", quoted(label))?;
+    let kind = match model {
+        ModelSpec::Logistic => "Logistic regression".to_owned(),
+        ModelSpec::Mlp { hidden } => {
+            let units: Vec<String> = hidden.iter().map(u32::to_string).collect();
+            format!("Multi-layer perceptron with hidden layers of {} units", units.join(", "))
+        }
+    };
+    writeln!(
+        out,
+        "{kind}: predicts {} from {} ({} in all).\n",
+        quoted(label),
+        counted(features.len(), "feature"),
+        counted(weights, "parameter")
+    )?;
+    let list: Vec<String> = classes.iter().map(|class| quoted(class)).collect();
+    write!(out, "Classes: {}.", list.join(", "))?;
+    if let Some(positive) = &document.positive {
+        write!(out, " Positive class: {}.", quoted(positive))?;
+    }
+    writeln!(out, "\n\n## Data\n\n| part | rows | {} | BLAKE3 |", cells(classes))?;
+    writeln!(out, "|---|---:|{}---|", "---:|".repeat(classes.len()))?;
+    for (name, part) in
+        [("training", Some(&document.train)), ("validation", document.valid.as_ref())]
+    {
+        if let Some(Part { digest, rows }) = part {
+            let counts: Vec<String> = rows.iter().map(u64::to_string).collect();
+            let total: u64 = rows.iter().fold(0, |sum, count| sum.saturating_add(*count));
+            writeln!(out, "| {name} | {total} | {} | `{digest}` |", counts.join(" | "))?;
+        }
+    }
+    if !document.ignore.is_empty() {
+        let ignored: Vec<String> = document.ignore.iter().map(|name| quoted(name)).collect();
+        writeln!(out, "\nIgnored columns: {}.", ignored.join(", "))?;
+    }
+    writeln!(out, "\n## Training\n\n| parameter | value |\n|---|---|")?;
+    writeln!(out, "| epochs, at most | {} |", training.epochs)?;
+    if let ModelSpec::Mlp { .. } = model {
+        writeln!(out, "| batch | {} |", training.batch)?;
+        writeln!(out, "| learning rate | {} |", training.learning_rate)?;
+        writeln!(out, "| seed | {} |", training.seed)?;
+    }
+    writeln!(out, "| l2 | {} |", training.l2)?;
+    if let Some(patience) = training.patience {
+        writeln!(out, "| patience | {patience} |")?;
+    }
+    writeln!(
+        out,
+        "\n## Result\n\nWeights of epoch {} of {} that were run.\n\n| part | loss | accuracy |",
+        learned.epoch, learned.epochs_run
+    )?;
+    writeln!(out, "|---|---:|---:|")?;
+    writeln!(out, "| training | {:.6} | {:.6} |", learned.train_loss, learned.train_accuracy)?;
+    if let (Some(loss), Some(accuracy)) = (learned.valid_loss, learned.valid_accuracy) {
+        writeln!(out, "| validation | {loss:.6} | {accuracy:.6} |")?;
+    }
+    writeln!(out, "\n## Features\n\nStandardised as `(value - mean) / scale`.\n")?;
+    writeln!(out, "| feature | mean | scale |\n|---|---:|---:|")?;
+    let numbers = standardisation.mean().iter().zip(standardisation.scale());
+    for (feature, (mean, scale)) in features.iter().zip(numbers) {
+        writeln!(out, "| {} | {mean:.6} | {scale:.6} |", escaped(feature))?;
+    }
+    writeln!(out, "\n## Limits\n")?;
+    writeln!(out, "- Every feature must be there as a finite number; missing values are refused.")?;
+    writeln!(out, "- Values far from a feature's mean, in units of its scale, are extrapolation.")?;
+    writeln!(
+        out,
+        "- The figures above come from data that training has seen or chosen by, so they flatter. \
+         Judge the model on a part that it has not seen."
+    )?;
+    writeln!(out, "- It knows the classes above and no other, and answers with one of them always.")
+}
+
+fn counted(count: usize, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}
+
+fn cells(names: &[String]) -> String {
+    names.iter().map(|name| escaped(name)).collect::<Vec<_>>().join(" | ")
+}
+
+fn quoted(name: &str) -> String {
+    format!("“{}”", escaped(name))
+}
+
+/// Text that stays one cell of a Markdown table and starts no markup.
+fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' | '\r' => out.push(' '),
+            '|' | '*' | '`' | '<' | '>' | '[' | ']' | '\\' | '#' => out.extend(['\\', c]),
+            c => out.push(c),
+        }
+    }
+    out
+}

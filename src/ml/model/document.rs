@@ -1,0 +1,138 @@
+//! `model.json`: everything about a model but its numbers.
+//!
+//! Holds nothing about when, where or by whom it was made: the same training gives the same bytes.
+
+use serde::{Deserialize, Serialize};
+
+/// The version of the folder's format that this code writes and reads.
+pub(crate) const FORMAT: u32 = 1;
+
+/// The kind of model, with what shapes it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
+pub enum ModelSpec {
+    /// Logistic regression: softmax over more than two classes.
+    Logistic,
+    /// A multi-layer perceptron with relu between its layers.
+    Mlp {
+        /// Units of each hidden layer, first to last.
+        hidden: Vec<u32>,
+    },
+}
+
+impl ModelSpec {
+    /// Units of each hidden layer; none for logistic regression.
+    pub fn hidden(&self) -> &[u32] {
+        match self {
+            ModelSpec::Logistic => &[],
+            ModelSpec::Mlp { hidden } => hidden,
+        }
+    }
+}
+
+/// How a model was trained: all that a builder's arguments said, beside its data.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hyperparameters {
+    /// Upper bound of passes over the training part (of steps of the optimiser, for `logistic`).
+    pub epochs: u32,
+    /// Rows in one step (`mlp` only).
+    pub batch: u32,
+    /// Adam's step size (`mlp` only).
+    pub learning_rate: f64,
+    /// Strength of the penalty `l2 / (2 · rows) · ‖weights‖²`, biases excluded.
+    pub l2: f64,
+    /// Names the initial weights and the order of the rows (`mlp` only).
+    pub seed: u64,
+    /// Epochs without a better validation loss after which training ends.
+    pub patience: Option<u32>,
+}
+
+/// A part of the data that a model has seen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Part {
+    /// BLAKE3 of the file, 64 hexadecimal digits.
+    pub digest: String,
+    /// Rows of each class, in the order of `classes`.
+    pub rows: Vec<u64>,
+}
+
+/// What the kept weights reached.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Learned {
+    /// The epoch whose weights were kept.
+    pub epoch: u32,
+    /// Epochs that were run.
+    pub epochs_run: u32,
+    /// Mean cross entropy on the training part, without the penalty.
+    pub train_loss: f64,
+    /// Share of the training part's rows that are classified rightly.
+    pub train_accuracy: f64,
+    /// Mean cross entropy on the validation part.
+    pub valid_loss: Option<f64>,
+    /// Share of the validation part's rows that are classified rightly.
+    pub valid_accuracy: Option<f64>,
+}
+
+/// The whole document.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Document {
+    pub(crate) format: u32,
+    pub(crate) model: ModelSpec,
+    pub(crate) label: String,
+    pub(crate) classes: Vec<String>,
+    pub(crate) positive: Option<String>,
+    pub(crate) features: Vec<String>,
+    pub(crate) ignore: Vec<String>,
+    pub(crate) preprocessing: Preprocessing,
+    pub(crate) training: Hyperparameters,
+    pub(crate) train: Part,
+    pub(crate) valid: Option<Part>,
+    pub(crate) learned: Learned,
+}
+
+/// What happens to a row before the first layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Preprocessing {
+    /// `(value - preprocess.mean) / preprocess.scale`, feature by feature.
+    Standardise,
+}
+
+impl Document {
+    /// What is wrong with it, if anything, short of reading the numbers.
+    pub(crate) fn fault(&self) -> Option<String> {
+        let sorted = self.classes.windows(2).all(|pair| pair[0] < pair[1]);
+        if self.classes.len() < 2 || !sorted {
+            return Some("`classes` must be at least two names, sorted, each once".to_owned());
+        }
+        if let Some(positive) = self.positive.as_ref().filter(|name| !self.classes.contains(name)) {
+            return Some(format!("`positive` is {positive:?}, which is not among `classes`"));
+        }
+        let mut names: Vec<&String> = self.features.iter().chain([&self.label]).collect();
+        names.sort();
+        if self.features.is_empty() || names.windows(2).any(|pair| pair[0] == pair[1]) {
+            return Some("`features` must be names, each once, without the label".to_owned());
+        }
+        if self.model.hidden().contains(&0) {
+            return Some("a hidden layer has no units".to_owned());
+        }
+        let parts = [Some(&self.train), self.valid.as_ref()];
+        if parts.into_iter().flatten().any(|part| part.rows.len() != self.classes.len()) {
+            return Some("`rows` must hold one count for each class".to_owned());
+        }
+        None
+    }
+
+    /// Inputs and outputs of each layer.
+    pub(crate) fn shapes(&self) -> Vec<(usize, usize)> {
+        let outputs = super::network::Head::of(self.classes.len()).outputs();
+        let hidden = self.model.hidden().iter().map(|&units| units as usize);
+        let sizes: Vec<usize> =
+            [self.features.len()].into_iter().chain(hidden).chain([outputs]).collect();
+        sizes.windows(2).map(|pair| (pair[0], pair[1])).collect()
+    }
+}

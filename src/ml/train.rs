@@ -1,0 +1,234 @@
+//! The `train` builder: a classifier from a table.
+//!
+//! Writes two outputs: `model`, a model folder, and `history`, the learning curve as CSV. Both depend
+//! on the arguments and the data alone; threads and instruction sets do not change a bit.
+
+mod backprop;
+mod course;
+mod data;
+mod logistic;
+mod mlp;
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use kiln_kernels::{Cpu, Threads};
+use serde::Deserialize;
+
+use self::backprop::score;
+pub use self::course::FitError;
+pub use self::data::DataError;
+use self::data::{Data, Wanted};
+use crate::model::network::{Head, Layer, Network};
+use crate::model::{
+    Document, FORMAT, Hyperparameters, Model, ModelError, ModelSpec, Preprocessing,
+};
+use crate::output::{OutputError, place, write};
+use crate::request::Input;
+
+/// The semantic version: a change of any output byte raises it.
+pub const VERSION: u32 = 1;
+
+/// The largest number of weights that is trained: four numbers each must fit an ordinary memory.
+const MOST_WEIGHTS: usize = 1 << 28;
+
+/// The arguments of `train`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Args {
+    /// The part to learn from: CSV with a header.
+    pub train: Input,
+    /// The part to choose the best epoch by.
+    pub valid: Option<Input>,
+    /// The column to predict.
+    pub label: String,
+    /// The class that counts as positive, of two.
+    pub positive: Option<String>,
+    /// Columns that are no features.
+    #[serde(default)]
+    pub ignore: Vec<String>,
+    /// The kind of model.
+    pub model: ModelSpec,
+    /// Passes over the training part, at most; for `logistic`, steps of the optimiser.
+    pub epochs: u32,
+    /// Rows in one step of an `mlp`.
+    #[serde(default = "default_batch")]
+    pub batch: u32,
+    /// Adam's step size, for an `mlp`.
+    #[serde(default = "default_learning_rate")]
+    pub learning_rate: f64,
+    /// Strength of the penalty `l2 / (2 · rows) · ‖weights‖²`.
+    #[serde(default = "default_l2")]
+    pub l2: f64,
+    /// Names the initial weights and the order of rows of an `mlp`.
+    #[serde(default)]
+    pub seed: u64,
+    /// Epochs without a better validation loss after which training ends.
+    pub patience: Option<u32>,
+}
+
+fn default_batch() -> u32 {
+    32
+}
+
+fn default_learning_rate() -> f64 {
+    0.001
+}
+
+fn default_l2() -> f64 {
+    1.0
+}
+
+/// Why nothing was trained.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    /// The data is not fit for it.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// An argument's value makes no sense.
+    #[error("`{name}` is {value}; help: {help}")]
+    Argument {
+        /// The argument.
+        name: &'static str,
+        /// Its value.
+        value: String,
+        /// What it should be.
+        help: &'static str,
+    },
+    /// Training came to no result.
+    #[error(transparent)]
+    Fit(#[from] FitError),
+    /// The model could not be written.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// An output has no place, or could not be written.
+    #[error(transparent)]
+    Output(#[from] OutputError),
+    /// The log could not be written.
+    #[error("cannot write the log")]
+    Log(#[from] io::Error),
+}
+
+/// Trains a model and writes `model` and `history` to the places in `outputs`; progress goes to
+/// `log`. `threads` never changes a byte of either.
+///
+/// # Errors
+/// If the arguments or the data are not fit for it, training diverges, or a file cannot be written.
+pub fn run(
+    args: Args,
+    outputs: &BTreeMap<String, PathBuf>,
+    threads: usize,
+    log: &mut dyn Write,
+) -> Result<(), TrainError> {
+    run_on(&Cpu::new(Threads(threads)), args, outputs, log)
+}
+
+fn run_on(
+    cpu: &Cpu,
+    args: Args,
+    outputs: &BTreeMap<String, PathBuf>,
+    log: &mut dyn Write,
+) -> Result<(), TrainError> {
+    check(&args)?;
+    let (model, history) = (place(outputs, "model")?, place(outputs, "history")?);
+    let data = Data::read(Wanted {
+        train: &args.train,
+        valid: args.valid.as_ref(),
+        label: &args.label,
+        positive: args.positive.as_deref(),
+        ignore: &args.ignore,
+    })?;
+    let rows = data.train.rows();
+    writeln!(log, "{rows} rows, {} features, classes {:?}", data.features.len(), data.classes)?;
+    let mut network = blank(&args.model, data.features.len(), data.classes.len())?;
+    let training = Hyperparameters {
+        epochs: args.epochs,
+        batch: args.batch,
+        learning_rate: args.learning_rate,
+        l2: args.l2,
+        seed: args.seed,
+        patience: args.patience,
+    };
+    let course = match args.model {
+        ModelSpec::Logistic => logistic::fit(cpu, &mut network, &data, &training, log)?,
+        ModelSpec::Mlp { .. } => mlp::fit(cpu, &mut network, &data, &training, log)?,
+    };
+    let learned = course.learned(score(cpu, &network, &data.train));
+    writeln!(log, "kept epoch {}: train loss {:.6}", learned.epoch, learned.train_loss)?;
+    let document = Document {
+        format: FORMAT,
+        model: args.model,
+        label: args.label,
+        classes: data.classes,
+        positive: args.positive,
+        features: data.features,
+        ignore: args.ignore,
+        preprocessing: Preprocessing::Standardise,
+        training,
+        train: data.train.part,
+        valid: data.valid.map(|valid| valid.part),
+        learned,
+    };
+    Model::new(document, data.standardisation, network).save(model)?;
+    Ok(write(history, course.csv())?)
+}
+
+/// Refuses arguments that no data could make sense of.
+fn check(args: &Args) -> Result<(), TrainError> {
+    let wrong = |name, value: &dyn ToString, help| {
+        Err(TrainError::Argument { name, value: value.to_string(), help })
+    };
+    if args.epochs == 0 {
+        return wrong("epochs", &args.epochs, "at least 1");
+    }
+    if args.batch == 0 {
+        return wrong("batch", &args.batch, "at least 1");
+    }
+    if !(args.learning_rate > 0.0 && args.learning_rate.is_finite()) {
+        return wrong("learning_rate", &args.learning_rate, "a number above 0, such as 0.001");
+    }
+    if !(args.l2 >= 0.0 && args.l2.is_finite()) {
+        return wrong("l2", &args.l2, "0 or more; 1 is scikit-learn's C = 1");
+    }
+    if args.patience == Some(0) {
+        return wrong("patience", &0, "at least 1; leave it out to run all epochs");
+    }
+    if args.patience.is_some() && args.valid.is_none() {
+        return wrong("valid", &"absent", "`patience` watches the validation loss: give `valid`");
+    }
+    if let ModelSpec::Mlp { hidden } = &args.model
+        && (hidden.is_empty() || hidden.contains(&0))
+    {
+        let help = "one or more layers of at least 1 unit, such as [64, 32]";
+        return wrong("model.hidden", &format!("{hidden:?}"), help);
+    }
+    Ok(())
+}
+
+/// A network of the right shape, all weights zero.
+fn blank(spec: &ModelSpec, features: usize, classes: usize) -> Result<Network, TrainError> {
+    let head = Head::of(classes);
+    let hidden = spec.hidden().iter().map(|&units| units as usize);
+    let sizes: Vec<usize> = [features].into_iter().chain(hidden).chain([head.outputs()]).collect();
+    let weights = sizes
+        .windows(2)
+        .try_fold(0usize, |sum, pair| sum.checked_add(pair[0].checked_mul(pair[1])?));
+    if weights.is_none_or(|weights| weights > MOST_WEIGHTS) {
+        return Err(TrainError::Argument {
+            name: "model.hidden",
+            value: format!("{:?}", spec.hidden()),
+            help: "fewer units: this makes more than 268 million weights",
+        });
+    }
+    let layer = |pair: &[usize]| Layer {
+        inputs: pair[0],
+        outputs: pair[1],
+        weight: vec![0.0; pair[0] * pair[1]],
+        bias: vec![0.0; pair[1]],
+    };
+    Ok(Network { layers: sizes.windows(2).map(layer).collect(), head })
+}
+
+#[cfg(test)]
+mod tests;
