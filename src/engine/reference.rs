@@ -345,8 +345,78 @@ mod tests {
 
     #[test]
     fn help_shows_arguments_nested_fields_outputs_and_an_example() {
-        assert_snapshot!(help("evaluate"), @"");
-        assert_snapshot!(help("split"), @"");
+        assert_snapshot!(help("evaluate"), @r###"
+    evaluate, version 3
+
+    Measures a model and holds it against gates.
+
+    Every metric is in the report.
+
+    Gates decide.
+
+    Arguments
+      model (required)
+          A reference to a file or folder, such as `"${sources.data}"`. The model.
+      test (required)
+          A reference to a file or folder, such as `"${sources.data}"`. Rows that training has not
+          seen.
+      baseline (optional)
+          A reference to a file or folder, such as `"${sources.data}"`. A model to compare with.
+      gates (default [])
+          A list, each item a table with `metric`, `min`, `max_drop`, `severity`. What must hold.
+            metric (required)
+                One of `f1`, `accuracy`, `log_loss`. What is measured.
+            min (optional)
+                A number from 0 to 1. The least.
+            max_drop (optional)
+                A number, or a share such as `"2%"`. The most that it may lose.
+            severity (default "error")
+                One of `error`, `warning`. How bad.
+
+    Outputs
+      report
+          Metrics.
+      model
+          The same, accepted. There only if the verdict is `accepted`. It is `model` itself; nothing
+          is copied.
+      baseline
+          The same, accepted. There only if the verdict is `accepted`. It is `baseline` itself;
+          nothing is copied.
+
+    The result depends on the arguments and the inputs alone: it is the same on every machine.
+
+    Example
+      [steps.quality]
+      builder = "evaluate"
+      model = "${train.model}"
+    "###);
+        assert_snapshot!(help("split"), @r###"
+    split, version 1
+
+    Cuts a table into parts.
+
+    Arguments
+      data (required)
+          A reference to a file or folder, such as `"${sources.data}"`. A table.
+      label (optional)
+          A text. The column whose classes are kept in proportion.
+      ratios (required)
+          A table from names to values, at least one, each a number from 0 to 1. The share of each
+          part.
+      seed (default 0)
+          A whole number, at least 0. Any number.
+
+    Outputs
+      each name in ratios
+          A part. The file is NAME.csv.
+
+    The result depends on the arguments and the inputs alone: it is the same on every machine.
+
+    Example
+      [steps.split]
+      builder = "split"
+      ratios = { train = 0.8, test = 0.2 }
+    "###);
     }
 
     #[test]

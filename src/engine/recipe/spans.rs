@@ -15,6 +15,10 @@ pub(super) fn inside(
     piece: Range<usize>,
 ) -> Range<usize> {
     let Some(raw) = text.get(span.clone()) else { return span };
+    // Nearly every string is written as it is, between single quotes or double ones.
+    if raw.len() == value.len() + 2 && raw.get(1..raw.len() - 1) == Some(value) {
+        return span.start + 1 + piece.start..span.start + 1 + piece.end;
+    }
     match starts(raw, value) {
         Some(starts) => {
             let from = starts.get(piece.start).copied();
