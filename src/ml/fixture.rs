@@ -2,6 +2,11 @@
 
 use std::path::Path;
 
+use crate::model::network::{Head, Layer, Network};
+use crate::model::{
+    Document, FORMAT, Hyperparameters, Learned, Model, ModelSpec, Part, Preprocessing,
+};
+use crate::preprocess::Standardisation;
 use crate::request::Input;
 
 /// A file of a test as an input.
@@ -41,4 +46,41 @@ fn add(path: &Path, hasher: &mut blake3::Hasher) {
         hasher.update(format!("{}:", bytes.len()).as_bytes());
         hasher.update(&bytes);
     }
+}
+
+/// A logistic model of one feature for the label `kind` that says the first of two classes where the
+/// feature is above `cut`.
+pub(crate) fn model(feature: &str, classes: &[&str; 2], positive: Option<&str>, cut: f32) -> Model {
+    let document = Document {
+        format: FORMAT,
+        model: ModelSpec::Logistic,
+        label: "kind".to_owned(),
+        classes: classes.map(str::to_owned).to_vec(),
+        positive: positive.map(str::to_owned),
+        features: vec![feature.to_owned()],
+        ignore: vec![],
+        preprocessing: Preprocessing::Standardise,
+        training: Hyperparameters {
+            epochs: 1,
+            batch: 1,
+            learning_rate: 0.5,
+            l2: 1.0,
+            seed: 0,
+            patience: None,
+        },
+        train: Part { digest: "ab".repeat(32), rows: vec![1, 1] },
+        valid: None,
+        learned: Learned {
+            epoch: 1,
+            epochs_run: 1,
+            train_loss: 0.5,
+            train_accuracy: 0.75,
+            valid_loss: None,
+            valid_accuracy: None,
+        },
+    };
+    let layer = Layer { inputs: 1, outputs: 1, weight: vec![-1.0], bias: vec![cut] };
+    let network = Network { layers: vec![layer], head: Head::Sigmoid };
+    let standardisation = Standardisation::from_parts(vec![0.0], vec![1.0]).unwrap();
+    Model::new(document, standardisation, network)
 }
