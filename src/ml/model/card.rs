@@ -84,7 +84,7 @@ fn write_card(
     writeln!(out, "| feature | mean | scale |\n|---|---:|---:|")?;
     let numbers = standardisation.mean().iter().zip(standardisation.scale());
     for (feature, (mean, scale)) in features.iter().zip(numbers) {
-        writeln!(out, "| {} | {mean:.6} | {scale:.6} |", escaped(feature))?;
+        writeln!(out, "| {} | {} | {} |", escaped(feature), number(*mean), number(*scale))?;
     }
     writeln!(out, "\n## Limits\n")?;
     writeln!(out, "- Every feature must be there as a finite number; missing values are refused.")?;
@@ -95,6 +95,12 @@ fn write_card(
          Judge the model on a part that it has not seen."
     )?;
     writeln!(out, "- It knows the classes above and no other, and answers with one of them always.")
+}
+
+/// Six decimals where they show the value, six significant ones otherwise.
+fn number(value: f64) -> String {
+    let ordinary = value == 0.0 || (1e-3..1e9).contains(&value.abs());
+    if ordinary { format!("{value:.6}") } else { format!("{value:.5e}") }
 }
 
 fn counted(count: usize, noun: &str) -> String {
@@ -120,4 +126,20 @@ fn escaped(text: &str) -> String {
         }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_show_their_value_at_every_magnitude() {
+        let shown = [0.0, 0.0625, -123.5, 3.5e-7, 1.7e300].map(number);
+        assert_eq!(shown, ["0.000000", "0.062500", "-123.500000", "3.50000e-7", "1.70000e300"]);
+    }
+
+    #[test]
+    fn names_cannot_break_out_of_a_cell() {
+        assert_eq!(escaped("a|b\n# <i>"), "a\\|b \\# \\<i\\>");
+    }
 }

@@ -103,7 +103,7 @@ fn a_small_perceptron_is_the_same_bytes_on_every_cpu_and_thread_count() {
         let valid = file(folder, "valid.csv", generated(50, 5, 2, 2));
         mlp(train, Some(valid), &[8], 10)
     };
-    assert_golden(args, ["108b8547eee37443", "095f2d6e56c2cce3"]);
+    assert_golden(args, ["99d3067d1e98d081", "095f2d6e56c2cce3"]);
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn a_perceptron_on_thirty_measurements_is_the_same_bytes_on_every_cpu_and_thread
         let args = mlp(train, Some(valid), &[64, 32], 3);
         Args { positive: Some("class_1".to_owned()), ..args }
     };
-    assert_golden(args, ["d86378d9ae7798f1", "53c5de4079b0d597"]);
+    assert_golden(args, ["2904ea0167743495", "53c5de4079b0d597"]);
 }
 
 #[test]
@@ -124,7 +124,7 @@ fn a_batch_large_enough_for_threads_is_the_same_bytes_on_every_cpu_and_thread_co
         let args = mlp(train, None, &[96, 64], 1);
         Args { batch: 700, ..args }
     };
-    assert_golden(args, ["86f3527b77d188a2", "c149e25418e236a2"]);
+    assert_golden(args, ["2456ed2bdd498c3d", "c149e25418e236a2"]);
 }
 
 #[test]
@@ -133,9 +133,9 @@ fn logistic_regression_is_the_same_bytes_on_every_cpu_and_thread_count() {
         let train = file(folder, "train.csv", generated(400, 30, 2, 6));
         logistic(train, Some(file(folder, "valid.csv", generated(85, 30, 2, 7))))
     };
-    assert_golden(two, ["9d3e6f8ac87f57a2", "90bc95260773e573"]);
+    assert_golden(two, ["3e69c1046388ec6a", "90bc95260773e573"]);
     let four = |folder: &Path| logistic(file(folder, "t.csv", generated(300, 6, 4, 8)), None);
-    assert_golden(four, ["8ab6182d74bc65c4", "7e932e392782306f"]);
+    assert_golden(four, ["05441616b81cb12e", "7e932e392782306f"]);
 }
 
 /// The optimum is where the objective's gradient vanishes; computed here in 64 bits, apart from the
