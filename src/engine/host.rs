@@ -211,41 +211,38 @@ pub(crate) enum Detail {
 /// left out: running a program writes it. What cannot be read counts as absent.
 pub(crate) fn folder_state(folder: &Path, detail: Detail) -> blake3::Hash {
     let names = sorted_names(folder).unwrap_or_default();
-    let parts: Vec<_> = names
+    let parts: Vec<Vec<u8>> = names
         .par_iter()
         .filter(|name| name.as_os_str() != "__pycache__")
         .filter_map(|name| {
             let path = folder.join(name);
             let meta = fs::symlink_metadata(&path).ok()?;
-            let mut hasher = blake3::Hasher::new_derive_key("kiln folder state 1");
-            feed(&mut hasher, name.as_bytes());
-            hasher.update(&meta.mode().to_le_bytes());
+            let mut part = name.as_bytes().to_vec();
+            part.push(0);
+            part.extend(meta.mode().to_le_bytes());
             if meta.is_dir() {
-                hasher.update(folder_state(&path, detail).as_bytes());
+                part.extend(folder_state(&path, detail).as_bytes());
             } else if meta.is_symlink() {
-                feed(&mut hasher, fs::read_link(&path).ok()?.as_os_str().as_bytes());
+                part.extend(fs::read_link(&path).ok()?.as_os_str().as_bytes());
             } else {
-                feed_file(&mut hasher, &meta, detail);
+                part.extend(file_state(&meta, detail));
             }
-            Some(hasher.finalize())
+            Some(part)
         })
         .collect();
     let mut hasher = blake3::Hasher::new_derive_key("kiln folder state 1");
     for part in parts {
-        hasher.update(part.as_bytes());
+        feed(&mut hasher, &part);
     }
     hasher.finalize()
 }
 
-fn feed_file(hasher: &mut blake3::Hasher, meta: &Metadata, detail: Detail) {
-    hasher.update(&meta.len().to_le_bytes());
-    hasher.update(&meta.mtime().to_le_bytes());
-    hasher.update(&meta.mtime_nsec().to_le_bytes());
+fn file_state(meta: &Metadata, detail: Detail) -> Vec<u8> {
+    let mut numbers = vec![meta.len() as i64, meta.mtime(), meta.mtime_nsec()];
     if detail == Detail::Identity {
-        hasher.update(&meta.ino().to_le_bytes());
-        hasher.update(&meta.ctime().to_le_bytes());
-        hasher.update(&meta.ctime_nsec().to_le_bytes());
+        numbers.extend([meta.ino() as i64, meta.ctime(), meta.ctime_nsec()]);
     }
+    numbers.into_iter().flat_map(i64::to_le_bytes).collect()
 }
 
 pub(crate) fn sorted_names(folder: &Path) -> io::Result<Vec<std::ffi::OsString>> {

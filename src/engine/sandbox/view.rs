@@ -178,7 +178,10 @@ fn without_nested(mut entries: Vec<Entry>) -> Vec<Entry> {
         if above.as_deref().is_some_and(|above| at.starts_with(above)) {
             continue;
         }
-        above = Some(at.to_owned());
+        // A folder of our own brings nothing; what stands in it has to be made.
+        if !matches!(entry, Entry::Folder(_)) {
+            above = Some(at.to_owned());
+        }
         kept.push(entry);
     }
     kept
@@ -236,8 +239,16 @@ mod tests {
             Entry::Link("/opt/a/c".into(), "b".into()),
             read("/opt/ab"),
             read("/opt/ab"),
+            Entry::Folder("/build".into()),
+            Entry::Link("/build/x".into(), "y".into()),
         ];
-        assert_eq!(without_nested(all), [read("/opt/a"), read("/opt/ab")]);
+        let kept = [
+            Entry::Folder("/build".into()),
+            Entry::Link("/build/x".into(), "y".into()),
+            read("/opt/a"),
+            read("/opt/ab"),
+        ];
+        assert_eq!(without_nested(all), kept);
     }
 
     #[test]

@@ -1,0 +1,890 @@
+//! What a step can and cannot do in the sandbox, shown by real steps.
+//!
+//! Every refusal stands beside a control: the same act, under `off` or by the test itself, succeeds. The target has a
+//! `main` of its own, since the sandbox starts copies of the executable that it runs in.
+
+use std::{
+    ffi::{OsStr, OsString},
+    fs::{self, File},
+    os::unix::{ffi::OsStrExt, fs::PermissionsExt},
+    path::{Path, PathBuf},
+    process::{Command, ExitCode, Stdio},
+    time::{Duration, Instant},
+};
+
+use kiln_engine::{
+    sandbox::{
+        Bind, Cancel, Exit, Feature, INIT_WORD, Isolation, Layout, Limits, Ran, SandboxError, Spec,
+        View, Wanted, init_main, probe, run,
+    },
+    tools,
+};
+use libtest_mimic::{Arguments, Failed, Trial};
+
+/// The argument by which this executable is a builder that lists what it sees.
+const BUILTIN: &str = "--builtin-that-lists";
+/// The argument by which this executable is a kiln that runs one long step and is killed.
+const VICTIM: &str = "--victim";
+/// The argument by which this executable measures what the sandbox costs.
+const MEASURE: &str = "--measure";
+
+fn main() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    match arguments.get(1).and_then(|one| one.to_str()) {
+        Some(INIT_WORD) => return init_main(&arguments[2..]),
+        Some(BUILTIN) => return list_what_is_seen(),
+        Some(VICTIM) => return be_a_victim(Path::new(&arguments[2])),
+        Some(MEASURE) => return measure(),
+        _ => {}
+    }
+    let mut arguments = Arguments::from_args();
+    // Steps that watch the clock or their memory disturb one another on few processors.
+    arguments.test_threads.get_or_insert(2);
+    let tests: Vec<Trial> = TESTS
+        .iter()
+        .map(|(name, test)| {
+            Trial::test(*name, move || {
+                test();
+                Ok::<(), Failed>(())
+            })
+        })
+        .collect();
+    libtest_mimic::run(&arguments, tests).exit_code()
+}
+
+macro_rules! tests {
+    ($($name:ident),* $(,)?) => {
+        const TESTS: &[(&str, fn())] = &[$((stringify!($name), $name)),*];
+    };
+}
+
+tests![
+    this_machine_allows_full_isolation_or_says_why_not,
+    a_step_sees_its_layout_and_leaves_its_outputs,
+    a_step_sees_only_the_variables_that_were_given,
+    a_step_cannot_see_the_home_folder_or_undeclared_files,
+    a_step_cannot_see_another_steps_outputs,
+    a_step_cannot_write_to_inputs_store_or_host,
+    a_mount_below_an_input_is_read_only_too,
+    a_step_cannot_write_to_the_kernels_switches,
+    a_step_cannot_reach_the_hosts_loopback,
+    a_step_has_a_loopback_of_its_own,
+    a_step_with_network_reaches_the_hosts_loopback,
+    a_step_cannot_see_other_processes,
+    a_step_cannot_look_into_its_init,
+    a_step_runs_as_an_ordinary_user_without_rights,
+    a_step_cannot_gain_namespaces_mounts_or_set_user_id_bits,
+    a_step_has_no_descriptor_of_the_caller,
+    temporary_files_are_private_and_do_not_reach_the_host,
+    shared_memory_ends_at_the_memory_limit,
+    a_daemon_cannot_outlive_its_step,
+    a_daemon_cannot_outlive_its_step_without_process_ids_of_its_own,
+    a_step_cannot_outlive_a_killed_kiln,
+    a_step_that_passes_its_memory_is_killed,
+    a_step_whose_processes_together_pass_the_memory_is_killed,
+    a_step_that_passes_its_timeout_is_killed_with_its_tree,
+    a_cancelled_step_ends_at_once,
+    exit_codes_and_signals_are_told,
+    a_missing_program_is_named,
+    a_missing_input_is_named,
+    a_place_that_leads_out_is_refused,
+    without_user_namespaces_root_still_confines,
+    without_a_proc_of_its_own_a_step_still_runs,
+    without_mount_attributes_binds_are_read_only_all_the_same,
+    without_mount_namespaces_landlock_guards_files,
+    a_builder_that_kiln_brings_sees_itself_and_libraries,
+    a_step_with_tools_sees_these_and_the_core_utilities_only,
+    a_step_sees_pyenvs_python_where_that_is_what_the_user_runs,
+];
+
+/// A step in the making, and its folder.
+struct Step {
+    folder: tempfile::TempDir,
+    spec: Spec,
+}
+
+impl Step {
+    fn new(isolation: Wanted, argv: &[&str]) -> Self {
+        let folder = tempfile::Builder::new().prefix("kiln step ").tempdir().unwrap();
+        let scratch = folder.path().join("scratch");
+        fs::create_dir(&scratch).unwrap();
+        let spec = Spec {
+            argv: argv.iter().map(OsString::from).collect(),
+            env: Vec::new(),
+            scratch,
+            inputs: Vec::new(),
+            view: View::Host,
+            network: false,
+            limits: Limits { cpus: 1, ..Limits::default() },
+            isolation,
+            deny: Vec::new(),
+            log: File::options().create(true).append(true).open(folder.path().join("log")).unwrap(),
+        };
+        Self { folder, spec }
+    }
+
+    /// A shell script, with `full` isolation.
+    fn full(script: &str) -> Self {
+        Self::new(Wanted::Full, &["sh", "-euc", script])
+    }
+
+    /// The same script, with none.
+    fn off(script: &str) -> Self {
+        Self::new(Wanted::Off, &["sh", "-euc", script])
+    }
+
+    fn input(mut self, host: &Path, place: &str) -> Self {
+        self.spec.inputs.push(Bind { host: host.to_owned(), place: place.to_owned() });
+        self
+    }
+
+    fn variable(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.spec.env.push((name.into(), value.as_ref().to_owned()));
+        self
+    }
+
+    fn without(mut self, features: &[Feature]) -> Self {
+        self.spec.deny.extend_from_slice(features);
+        self
+    }
+
+    fn try_run(&self) -> Result<Ran, SandboxError> {
+        run(&self.spec, &Cancel::new().unwrap())
+    }
+
+    fn log(&self) -> String {
+        String::from_utf8_lossy(&fs::read(self.folder.path().join("log")).unwrap()).into_owned()
+    }
+
+    /// Runs it; whether it succeeded, and what it wrote.
+    fn outcome(&self) -> (bool, String) {
+        let ran = self.try_run().unwrap();
+        (ran.exit.is_success(), self.log())
+    }
+
+    /// Runs it, and insists on success.
+    fn succeeds(&self) -> String {
+        let (success, log) = self.outcome();
+        assert!(success, "the step failed: {log}");
+        log
+    }
+
+    /// Runs it, and insists on its failure.
+    fn fails(&self) -> String {
+        let (success, log) = self.outcome();
+        assert!(!success, "the step should have failed: {log}");
+        log
+    }
+}
+
+fn is_root() -> bool {
+    // The owner of this process's own folder in /proc is its effective user.
+    std::os::unix::fs::MetadataExt::uid(&fs::metadata("/proc/self").unwrap()) == 0
+}
+
+fn this_machine_allows_full_isolation_or_says_why_not() {
+    let capabilities = probe();
+    assert_eq!(capabilities.features.len(), Feature::ALL.len());
+    let missing: Vec<_> = capabilities.missing().collect();
+    assert_eq!(missing.is_empty(), capabilities.isolation() == Isolation::Full);
+    for one in &capabilities.features {
+        println!("{}: {:?}", one.feature.name(), one.state);
+    }
+    let ran = Step::full("true").try_run().unwrap();
+    assert_eq!(ran.isolation, capabilities.isolation());
+    assert_eq!(Step::off("true").try_run().unwrap().isolation, Isolation::Off);
+}
+
+fn a_step_sees_its_layout_and_leaves_its_outputs() {
+    let host = tempfile::tempdir().unwrap();
+    let data = host.path().join("data.csv");
+    fs::write(&data, "a,b\n").unwrap();
+    let tree = host.path().join("tree");
+    fs::create_dir(&tree).unwrap();
+    fs::write(tree.join("inner"), "deep").unwrap();
+    for isolation in [Wanted::Full, Wanted::Off] {
+        let mut step =
+            Step::new(isolation, &["sh", "-euc"]).input(&data, "0.csv").input(&tree, "1");
+        let layout = Layout::new(isolation, &probe(), &step.spec.scratch);
+        let script = format!(
+            "test \"$PWD\" = '{work}'; cat code; cat '{csv}' '{tree}/inner' > '{out}'; umask",
+            work = layout.work().display(),
+            csv = layout.input("0.csv").display(),
+            tree = layout.input("1").display(),
+            out = layout.output("result").display(),
+        );
+        step.spec.argv.push(script.into());
+        fs::create_dir(step.spec.scratch.join("work")).unwrap();
+        fs::write(step.spec.scratch.join("work/code"), "the code\n").unwrap();
+        assert_eq!(step.succeeds(), "the code\n0022\n");
+        let result = fs::read_to_string(step.spec.scratch.join("out/result")).unwrap();
+        assert_eq!(result, "a,b\ndeep");
+    }
+    if probe().private_root() {
+        let layout = Layout::new(Wanted::Full, &probe(), Path::new("/anything"));
+        assert_eq!(layout.output("x"), Path::new("/build/out/x"));
+        assert_eq!(layout.input("0.csv"), Path::new("/build/in/0.csv"));
+    }
+}
+
+fn a_step_sees_only_the_variables_that_were_given() {
+    assert!(std::env::var_os("PATH").is_some());
+    let step = Step::new(Wanted::Full, &["env"]).variable("GIVEN", "yes");
+    let log = step.succeeds();
+    let mut names: Vec<_> = log.lines().filter_map(|line| line.split('=').next()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["GIVEN", "HOME", "LANG", "PATH", "SOURCE_DATE_EPOCH", "TMPDIR", "TZ"]);
+    assert!(log.contains("HOME=/build/home\n"), "{log}");
+    let inherited = Command::new("env").env("CARGO_SECRET", "x").output().unwrap();
+    assert!(String::from_utf8_lossy(&inherited.stdout).contains("CARGO_SECRET=x"), "control");
+}
+
+/// A folder in the home folder (or wherever the tests may write) with a secret.
+fn secret() -> (tempfile::TempDir, PathBuf) {
+    let home = std::env::var_os("HOME").map(PathBuf::from).filter(|home| home.is_dir());
+    let folder = home.and_then(|home| tempfile::tempdir_in(home).ok());
+    let folder = folder.unwrap_or_else(|| tempfile::tempdir().unwrap());
+    let file = folder.path().join("secret");
+    fs::write(&file, "secret text").unwrap();
+    (folder, file)
+}
+
+fn a_step_cannot_see_the_home_folder_or_undeclared_files() {
+    let (_folder, file) = secret();
+    let read = format!("cat '{}'", file.display());
+    let log = Step::full(&read).fails();
+    assert!(log.contains("No such file"), "{log}");
+    assert_eq!(Step::off(&read).succeeds(), "secret text");
+    let listed = Step::full("ls -A / /etc; ls -A \"$HOME\"").succeeds();
+    for hidden in ["root\n", "home\n", "var\n", "mnt\n", "sys\n", "shadow", "srv\n", "run\n"] {
+        assert!(!listed.contains(&format!("\n{hidden}")), "{hidden} in {listed}");
+    }
+    for hidden in ["/etc/shadow", "/etc/machine-id", "/var/log", "/root", "/home", "/run"] {
+        Step::full(&format!("test -e {hidden}")).fails();
+    }
+    assert!(Path::new("/etc/shadow").exists() && Path::new("/var/log").exists(), "control");
+    assert_eq!(Step::full("cd; pwd; ls -A").succeeds(), "/build/home\n");
+}
+
+fn a_step_cannot_see_another_steps_outputs() {
+    let first = Step::full("echo made > /build/out/model");
+    first.succeeds();
+    let made = first.spec.scratch.join("out/model");
+    let read = format!("cat '{}'", made.display());
+    assert!(Step::full(&read).fails().contains("No such file"));
+    assert_eq!(Step::off(&read).succeeds(), "made\n");
+    assert_eq!(Step::full("ls -A /build/out /tmp /dev/shm").succeeds().matches("model").count(), 0);
+}
+
+fn a_step_cannot_write_to_inputs_store_or_host() {
+    let host = tempfile::tempdir().unwrap();
+    let file = host.path().join("object");
+    let folder = host.path().join("tree");
+    fs::create_dir(&folder).unwrap();
+    fs::write(&file, "first").unwrap();
+    for act in [
+        "echo x >> /build/in/0",
+        "chmod u+w /build/in/0",
+        "rm -f /build/in/0",
+        "echo x > /build/in/1/new",
+        "echo x > /build/in/2",
+        "echo x > /new",
+        "echo x > /usr/new",
+        "echo x > /etc/passwd",
+        "touch /usr/bin/yes",
+        "mkdir /home",
+        "ln -s x /build/link",
+    ] {
+        let log = Step::full(act).input(&file, "0").input(&folder, "1").fails();
+        assert!(
+            log.contains("Read-only file system") || log.contains("Permission denied"),
+            "{act}: {log}"
+        );
+    }
+    let target = file.display();
+    Step::off(&format!("echo x >> '{target}'; echo x > '{}/new'", folder.display())).succeeds();
+    assert_eq!(fs::read_to_string(&file).unwrap(), "firstx\n", "only the control has written");
+}
+
+fn a_mount_below_an_input_is_read_only_too() {
+    // `/dev` holds other mounts (shm, pts) on every Linux; the test itself can write to the one below.
+    let below = Path::new("/dev/shm").join(format!("kiln-{}", std::process::id()));
+    fs::write(&below, "x").unwrap();
+    let shm = below.file_name().unwrap().to_str().unwrap().to_owned();
+    let act = format!("test -e /build/in/0/shm/{shm}; echo y > /build/in/0/shm/{shm}");
+    let log = Step::full(&act).input(Path::new("/dev"), "0").fails();
+    assert!(log.contains("Read-only file system"), "{log}");
+    Step::off(&format!("echo z > {}", below.display())).succeeds();
+    assert_eq!(fs::read_to_string(&below).unwrap(), "z\n");
+    fs::remove_file(&below).unwrap();
+}
+
+fn a_step_cannot_write_to_the_kernels_switches() {
+    for path in
+        ["/proc/sys/kernel/hostname", "/proc/sys/vm/overcommit_memory", "/proc/sysrq-trigger"]
+    {
+        let log = Step::full(&format!("echo 0 > {path}")).fails();
+        let refused = log.contains("Read-only file system")
+            || log.contains("Permission denied")
+            || log.contains("Directory nonexistent");
+        assert!(refused, "{path}: {log}");
+    }
+    let mounted = Step::full("grep ' /proc/sys ' /proc/self/mounts").succeeds();
+    assert!(mounted.contains(" ro,"), "{mounted}");
+    Step::full("test -e /sys/kernel").fails();
+    assert!(Path::new("/sys/kernel").exists(), "control");
+    assert_eq!(
+        Step::full("cat /proc/kcore /proc/keys /proc/timer_list 2> /dev/null | wc -c")
+            .succeeds()
+            .trim(),
+        "0"
+    );
+    if is_root() {
+        // The control: this switch may be written to by root, with the value that it has.
+        Step::off(
+            "v=$(cat /proc/sys/vm/overcommit_memory); echo $v > /proc/sys/vm/overcommit_memory",
+        )
+        .succeeds();
+    }
+}
+
+const CONNECT: &str =
+    "import os,socket; socket.create_connection(('127.0.0.1', int(os.environ['PORT'])), 2)";
+
+/// A Python of the system, which a step with the host's view can see.
+fn connecting(isolation: Wanted, port: u16) -> Step {
+    Step::new(isolation, &["/usr/bin/python3", "-c", CONNECT]).variable("PORT", port.to_string())
+}
+
+fn a_step_cannot_reach_the_hosts_loopback() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let log = connecting(Wanted::Full, port).fails();
+    assert!(log.contains("Connection refused"), "{log}");
+    connecting(Wanted::Off, port).succeeds();
+    // Nor past the namespace, by sockets that know none.
+    let vsock = "import socket; socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM)";
+    assert!(
+        Step::new(Wanted::Full, &["/usr/bin/python3", "-c", vsock]).fails().contains("Errno 97")
+    );
+    // Without a namespace the filter refuses the socket itself.
+    let log = connecting(Wanted::Full, port).without(&[Feature::NetNamespace]).fails();
+    assert!(log.contains("Errno 97"), "{log}");
+    let interfaces = Step::full("tail -n +3 /proc/net/dev | cut -d: -f1").succeeds();
+    assert_eq!(interfaces.trim(), "lo");
+}
+
+fn a_step_has_a_loopback_of_its_own() {
+    let talk = "import socket; s=socket.create_server(('127.0.0.1',0)); \
+                socket.create_connection(s.getsockname()); print('met')";
+    assert_eq!(Step::new(Wanted::Full, &["/usr/bin/python3", "-c", talk]).succeeds(), "met\n");
+}
+
+fn a_step_with_network_reaches_the_hosts_loopback() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut step = connecting(Wanted::Full, listener.local_addr().unwrap().port());
+    step.spec.network = true;
+    step.succeeds();
+}
+
+fn a_step_cannot_see_other_processes() {
+    let own = std::process::id();
+    let look = format!("ls /proc | grep -c '^[0-9]*$'; test ! -e /proc/{own}/stat");
+    let ours = format!("test -e /proc/{own}/cmdline");
+    let count: u32 = Step::full(&look).succeeds().trim().parse().unwrap();
+    assert!(count <= 5, "init, the shell and what it starts, not {count}");
+    Step::full(&ours).fails();
+    Step::off(&ours).succeeds();
+    let signal = format!("kill -0 {own}");
+    Step::full(&signal).fails();
+    Step::off(&signal).succeeds();
+}
+
+fn a_step_cannot_look_into_its_init() {
+    for path in ["/proc/1/root/", "/proc/1/environ", "/proc/1/fd/0", "/proc/1/mem"] {
+        let log =
+            Step::full(&format!("if test -d {path}; then ls {path}; else cat {path}; fi")).fails();
+        assert!(log.contains("Permission denied"), "{path}: {log}");
+    }
+    // The same path of the step's own process can be looked into.
+    Step::full("ls /proc/self/root/ > /dev/null; cat /proc/self/environ > /dev/null").succeeds();
+    Step::full("kill -9 1; kill -0 $$").succeeds();
+}
+
+fn a_step_runs_as_an_ordinary_user_without_rights() {
+    let told = Step::full(
+        "id -u; id -g; whoami; hostname; grep -E 'Cap|NoNew|Seccomp:' /proc/self/status",
+    )
+    .succeeds();
+    let lines: Vec<_> = told.lines().collect();
+    assert_eq!(&lines[..4], ["1000", "1000", "kiln", "kiln"]);
+    for line in &lines[4..] {
+        let (name, value) = line.split_once(':').unwrap();
+        let value = value.trim();
+        match name {
+            "NoNewPrivs" => assert_eq!(value, "1"),
+            "Seccomp" => assert_eq!(value, "2"),
+            _ => assert_eq!(value, "0000000000000000", "{name}"),
+        }
+    }
+    let host = tempfile::tempdir().unwrap();
+    fs::write(host.path().join("x"), "").unwrap();
+    let owner =
+        Step::full("stat -c %u:%g /build/in/0 /build/work").input(&host.path().join("x"), "0");
+    assert_eq!(owner.succeeds(), "1000:1000\n1000:1000\n");
+}
+
+fn a_step_cannot_gain_namespaces_mounts_or_set_user_id_bits() {
+    for act in [
+        "unshare -U true",
+        "unshare -Ur true",
+        "mount -t tmpfs x /tmp",
+        "cp /bin/true t; chmod u+s t",
+        "cp /bin/true t; chmod g+s t",
+    ] {
+        let log = Step::full(act).fails();
+        assert!(log.contains("not permitted") || log.contains("must be superuser"), "{act}: {log}");
+    }
+    Step::off("cp /bin/true t; chmod u+s t; test -u t").succeeds();
+    if probe().works(Feature::UserNamespace) {
+        Step::off("unshare -U true").succeeds();
+    }
+    Step::full("python3=/usr/bin/python3; $python3 -c 'import threading,subprocess; \
+        t=threading.Thread(target=print,args=(1,)); t.start(); t.join(); subprocess.check_call([\"true\"])'")
+    .succeeds();
+}
+
+fn a_step_has_no_descriptor_of_the_caller() {
+    for step in [Step::full("ls /proc/self/fd"), Step::off("ls /proc/self/fd")] {
+        // The fourth is the one that `ls` itself opens on the folder.
+        assert_eq!(step.succeeds(), "0\n1\n2\n3\n");
+    }
+    assert_eq!(
+        Step::full("wc -c; ls -l /proc/self/fd/0 | sed 's/.*-> //'").succeeds(),
+        "0\n/dev/null\n"
+    );
+    let terminal = Step::full("echo x > /dev/tty").fails();
+    assert!(terminal.contains("Read-only") || terminal.contains("/dev/tty"), "{terminal}");
+}
+
+fn temporary_files_are_private_and_do_not_reach_the_host() {
+    let name = format!("kiln-test-{}", std::process::id());
+    let step =
+        Step::full(&format!("echo x > /tmp/{name}; echo y > /dev/shm/{name}; df -T /tmp /dev/shm"));
+    let log = step.succeeds();
+    assert!(!Path::new("/tmp").join(&name).exists());
+    assert!(!Path::new("/dev/shm").join(&name).exists());
+    assert!(
+        step.spec.scratch.join("tmp").join(&name).exists(),
+        "on disk, in the step's own folder"
+    );
+    assert!(log.lines().any(|line| line.contains("tmpfs") && line.ends_with("/dev/shm")), "{log}");
+}
+
+fn shared_memory_ends_at_the_memory_limit() {
+    let mut step = Step::full("head -c 40000000 /dev/zero > /dev/shm/x");
+    step.succeeds();
+    step.spec.limits.memory = Some(32 << 20);
+    let ran = step.try_run().unwrap();
+    assert!(!ran.exit.is_success(), "{ran:?}");
+}
+
+/// Whether a process with this text in its command line lives.
+fn lives(text: &str) -> bool {
+    fs::read_dir("/proc").unwrap().flatten().any(|entry| {
+        fs::read(entry.path().join("cmdline")).is_ok_and(|line| {
+            let is_live = fs::read_to_string(entry.path().join("stat"))
+                .is_ok_and(|stat| !stat.rsplit(')').next().unwrap_or("").starts_with(" Z"));
+            is_live && line.windows(text.len()).any(|window| window == text.as_bytes())
+        })
+    })
+}
+
+/// A number of seconds to sleep that no other process sleeps.
+fn mark(salt: u32) -> String {
+    format!("{}.{salt}", 100_000 + std::process::id())
+}
+
+fn becomes_true(what: impl Fn() -> bool) -> bool {
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(5) {
+        if what() {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    false
+}
+
+fn daemons(seconds: &str) -> String {
+    format!(
+        "setsid -f sleep {seconds}; (setsid sh -c 'nohup sleep {seconds} & exec sleep {seconds}' &) ; \
+         while test $(ps -ef | grep -c '[s]leep {seconds}') -lt 3; do sleep 0.01; done; echo up"
+    )
+}
+
+fn a_daemon_cannot_outlive_its_step() {
+    for (salt, isolation) in [(1, Wanted::Full), (2, Wanted::Off)] {
+        let seconds = mark(salt);
+        let step = Step::new(isolation, &["sh", "-euc", &daemons(&seconds)]);
+        assert_eq!(step.succeeds().trim(), "up");
+        assert!(!lives(&seconds), "a daemon is left of {isolation:?}");
+    }
+    let seconds = mark(3);
+    let mut control = Command::new("sleep").arg(&seconds).spawn().unwrap();
+    assert!(becomes_true(|| lives(&seconds)), "control: such a process would be found");
+    control.kill().unwrap();
+    control.wait().unwrap();
+}
+
+fn a_daemon_cannot_outlive_its_step_without_process_ids_of_its_own() {
+    let seconds = mark(4);
+    let step = Step::full(&daemons(&seconds)).without(&[Feature::PidNamespace]);
+    assert_eq!(step.succeeds().trim(), "up");
+    assert!(!lives(&seconds));
+}
+
+/// Runs a step that never ends, in `folder`, with the isolation that a file there names.
+fn be_a_victim(folder: &Path) -> ExitCode {
+    let isolation = match fs::read_to_string(folder.join("isolation")).unwrap().as_str() {
+        "off" => Wanted::Off,
+        _ => Wanted::Full,
+    };
+    let seconds = fs::read_to_string(folder.join("seconds")).unwrap();
+    let mut step = Step::new(isolation, &["sh", "-euc"]);
+    step.spec.argv.push(format!("setsid -f sleep {seconds}; sleep {seconds}").into());
+    step.try_run().unwrap();
+    ExitCode::SUCCESS
+}
+
+fn a_step_cannot_outlive_a_killed_kiln() {
+    for (salt, isolation) in [(5, "full"), (6, "off")] {
+        let folder = tempfile::tempdir().unwrap();
+        let seconds = mark(salt);
+        fs::write(folder.path().join("isolation"), isolation).unwrap();
+        fs::write(folder.path().join("seconds"), &seconds).unwrap();
+        let mut kiln = Command::new(std::env::current_exe().unwrap())
+            .args([OsStr::new(VICTIM), folder.path().as_os_str()])
+            .env("TMPDIR", folder.path())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        assert!(becomes_true(|| lives(&seconds)), "the step has begun");
+        kiln.kill().unwrap();
+        kiln.wait().unwrap();
+        assert!(becomes_true(|| !lives(&seconds)), "the step outlived kiln ({isolation})");
+    }
+}
+
+const FILL: &str = "import os,sys,time\nx=bytearray(int(sys.argv[1])<<20)\nfor i in range(0,len(x),4096): x[i]=1\n\
+                    time.sleep(0.05)\nprint('filled')";
+
+fn filling(isolation: Wanted, megabytes: &str, limit: u64) -> Step {
+    let mut step = Step::new(isolation, &["/usr/bin/python3", "-c", FILL, megabytes]);
+    step.spec.limits.memory = Some(limit << 20);
+    step
+}
+
+fn a_step_that_passes_its_memory_is_killed() {
+    for isolation in [Wanted::Full, Wanted::Off] {
+        let step = filling(isolation, "300", 100);
+        let ran = step.try_run().unwrap();
+        assert_eq!(
+            ran.exit,
+            Exit::OutOfMemory { limit: 100 << 20 },
+            "{isolation:?} {}",
+            step.log()
+        );
+        assert!(ran.exit.to_string().contains("`memory` limit of 100 MiB"), "{}", ran.exit);
+        assert!(ran.peak_memory >= 100 << 20);
+        let ran = filling(isolation, "60", 200).try_run().unwrap();
+        assert_eq!(ran.exit, Exit::Code(0), "control");
+        assert!(ran.peak_memory >= 60 << 20, "{}", ran.peak_memory);
+    }
+}
+
+fn a_step_whose_processes_together_pass_the_memory_is_killed() {
+    let script = "import os,time\n\
+                  for _ in range(4):\n\
+                  \x20 if os.fork()==0:\n\
+                  \x20  x=bytearray(50<<20)\n\
+                  \x20  for i in range(0,len(x),4096): x[i]=1\n\
+                  \x20  time.sleep(20)\n\
+                  time.sleep(20)";
+    let mut step = Step::new(Wanted::Full, &["/usr/bin/python3", "-c", script]);
+    step.spec.limits.memory = Some(150 << 20);
+    assert_eq!(step.try_run().unwrap().exit, Exit::OutOfMemory { limit: 150 << 20 });
+    // The same pages seen by four processes are counted once.
+    let shared = "import os,time\n\
+                  x=bytearray(60<<20)\n\
+                  for i in range(0,len(x),4096): x[i]=1\n\
+                  for _ in range(4):\n\
+                  \x20 if os.fork()==0:\n\
+                  \x20  time.sleep(0.2); os._exit(0)\n\
+                  time.sleep(0.2)";
+    let mut step = Step::new(Wanted::Full, &["/usr/bin/python3", "-c", shared]);
+    step.spec.limits.memory = Some(150 << 20);
+    assert_eq!(step.try_run().unwrap().exit, Exit::Code(0), "{}", step.log());
+}
+
+fn a_step_that_passes_its_timeout_is_killed_with_its_tree() {
+    for (salt, isolation) in [(7, Wanted::Full), (8, Wanted::Off)] {
+        let seconds = mark(salt);
+        let mut step = Step::new(isolation, &["sh", "-euc"]);
+        step.spec
+            .argv
+            .push(format!("trap '' TERM; setsid -f sleep {seconds}; sleep {seconds}").into());
+        step.spec.limits.timeout = Some(Duration::from_millis(300));
+        let ran = step.try_run().unwrap();
+        assert_eq!(ran.exit, Exit::TimedOut(Duration::from_millis(300)));
+        assert!(ran.exit.to_string().contains("`timeout` of 0.3 s"), "{}", ran.exit);
+        assert!(ran.wall >= Duration::from_millis(300) && ran.wall < Duration::from_secs(3));
+        assert!(!lives(&seconds));
+        step.spec.argv = ["sleep", "0.01"].map(OsString::from).into();
+        let again = Step { folder: tempfile::tempdir().unwrap(), spec: step.spec };
+        if isolation == Wanted::Full {
+            assert_eq!(again.try_run().unwrap().exit, Exit::Code(0), "control");
+        }
+    }
+}
+
+fn a_cancelled_step_ends_at_once() {
+    for (salt, isolation) in [(9, Wanted::Full), (10, Wanted::Off)] {
+        let seconds = mark(salt);
+        let step = Step::new(isolation, &["sleep", &seconds]);
+        let cancel = Cancel::new().unwrap();
+        let tripper = {
+            let (cancel, seconds) = (cancel.clone(), seconds.clone());
+            std::thread::spawn(move || {
+                assert!(becomes_true(|| lives(&seconds)));
+                cancel.trip();
+            })
+        };
+        let ran = run(&step.spec, &cancel).unwrap();
+        tripper.join().unwrap();
+        assert_eq!(ran.exit, Exit::Cancelled);
+        assert!(!lives(&seconds));
+        let late = Step::new(isolation, &["sleep", &seconds]);
+        assert_eq!(run(&late.spec, &cancel).unwrap().exit, Exit::Cancelled, "tripped before");
+    }
+}
+
+fn exit_codes_and_signals_are_told() {
+    for isolation in [Wanted::Full, Wanted::Off] {
+        let exit = |script: &str| Step::new(isolation, &["sh", "-c", script]).try_run().unwrap();
+        assert_eq!(exit("exit 7").exit, Exit::Code(7));
+        assert_eq!(exit("kill -SEGV $$").exit, Exit::Signal(11));
+        assert_eq!(exit("kill -SEGV $$").exit.to_string(), "was ended by signal 11 (SIGSEGV)");
+        let busy = exit("i=0; while test $i -lt 200000; do i=$((i+1)); done");
+        assert!(busy.cpu_seconds > 0.02, "{busy:?}");
+        assert!(busy.peak_memory > 0);
+    }
+}
+
+fn a_missing_program_is_named() {
+    for isolation in [Wanted::Full, Wanted::Off] {
+        let error = Step::new(isolation, &["no-such-program"]).try_run().unwrap_err();
+        assert!(
+            matches!(&error, SandboxError::ProgramNotFound { program, path }
+            if program == "no-such-program" && path.contains("/usr/bin")),
+            "{error:?}"
+        );
+    }
+    assert!(matches!(Step::new(Wanted::Full, &[]).try_run(), Err(SandboxError::NoProgram)));
+}
+
+fn a_missing_input_is_named() {
+    let error = Step::full("true").input(Path::new("/nowhere/x"), "0").try_run().unwrap_err();
+    assert_eq!(error.to_string(), "failed to read `/nowhere/x`");
+}
+
+fn a_place_that_leads_out_is_refused() {
+    for place in ["../x", "a/b", "", ".."] {
+        let error =
+            Step::full("true").input(Path::new("/etc/passwd"), place).try_run().unwrap_err();
+        assert!(matches!(error, SandboxError::Place { .. }), "{place}: {error}");
+    }
+}
+
+fn without_user_namespaces_root_still_confines() {
+    if !is_root() {
+        println!("skipped: without user namespaces only root can make the others");
+        return;
+    }
+    let (_folder, file) = secret();
+    let deny = [Feature::UserNamespace];
+    let step = Step::full(&format!("cat '{}'", file.display())).without(&deny);
+    assert!(step.fails().contains("No such file"));
+    let step = Step::full("echo 0 > /proc/sys/vm/overcommit_memory").without(&deny);
+    assert!(step.fails().contains("Read-only"));
+    let step = Step::full("grep CapEff /proc/self/status; echo x > /build/out/out").without(&deny);
+    let ran = step.try_run().unwrap();
+    assert_eq!((ran.exit, ran.isolation), (Exit::Code(0), Isolation::Partial));
+    assert!(step.log().contains("0000000000000000"));
+}
+
+fn without_a_proc_of_its_own_a_step_still_runs() {
+    let step = Step::full("echo $$ > /build/out/out; test -r /proc/self/stat; ls /proc/self/fd")
+        .without(&[Feature::Procfs]);
+    let ran = step.try_run().unwrap();
+    assert_eq!((ran.exit, ran.isolation), (Exit::Code(0), Isolation::Partial), "{}", step.log());
+    let mut step = filling(Wanted::Full, "300", 100);
+    step.spec.deny.push(Feature::Procfs);
+    assert_eq!(step.try_run().unwrap().exit, Exit::OutOfMemory { limit: 100 << 20 });
+    let own = std::process::id();
+    let step = Step::full(&format!("ls /proc/{own}/root/")).without(&[Feature::Procfs]);
+    assert!(step.fails().contains("Permission denied"));
+}
+
+fn without_mount_attributes_binds_are_read_only_all_the_same() {
+    let deny = [Feature::MountSetattr];
+    let host = tempfile::tempdir().unwrap();
+    fs::write(host.path().join("x"), "first").unwrap();
+    for act in ["echo x > /build/in/0/x", "echo x > /usr/new", "echo x > /new"] {
+        let log = Step::full(act).input(host.path(), "0").without(&deny).fails();
+        assert!(log.contains("Read-only") || log.contains("Permission denied"), "{act}: {log}");
+    }
+    let step =
+        Step::full("cat /build/in/0/x > /build/out/y").input(host.path(), "0").without(&deny);
+    let ran = step.try_run().unwrap();
+    assert_eq!((ran.exit, ran.isolation), (Exit::Code(0), Isolation::Full), "{}", step.log());
+}
+
+fn without_mount_namespaces_landlock_guards_files() {
+    if !probe().works(Feature::Landlock) {
+        println!("skipped: this kernel has no Landlock");
+        return;
+    }
+    let deny = [
+        Feature::MountNamespace,
+        Feature::UserNamespace,
+        Feature::PidNamespace,
+        Feature::NetNamespace,
+        Feature::IpcNamespace,
+        Feature::UtsNamespace,
+        Feature::Procfs,
+    ];
+    let (_folder, file) = secret();
+    let log = Step::full(&format!("cat '{}'", file.display())).without(&deny).fails();
+    assert!(log.contains("Permission denied"), "{log}");
+    Step::full("echo x > /dev/shm/kiln-landlock").without(&deny).fails();
+    let host = tempfile::tempdir().unwrap();
+    let data = host.path().join("x");
+    fs::write(&data, "data").unwrap();
+    let step =
+        Step::full(&format!("echo x >> '{}'", data.display())).input(&data, "0").without(&deny);
+    assert!(step.fails().contains("Permission denied"));
+    let step = Step::full("cat ../in/0 > ../out/y; echo t > \"$TMPDIR/t\"").input(&data, "0");
+    let step = step.without(&deny);
+    let ran = step.try_run().unwrap();
+    assert_eq!((ran.exit, ran.isolation), (Exit::Code(0), Isolation::Partial), "{}", step.log());
+    assert_eq!(fs::read_to_string(step.spec.scratch.join("out/y")).unwrap(), "data");
+}
+
+/// The builder that a test brings: it writes what it sees, and where it was told to.
+fn list_what_is_seen() -> ExitCode {
+    let names = |path: &str| {
+        let mut names: Vec<_> = fs::read_dir(path)
+            .map(|entries| entries.flatten().map(|entry| entry.file_name()).collect())
+            .unwrap_or_default();
+        names.sort();
+        format!("{names:?}")
+    };
+    let request = fs::read_to_string("/build/request.json").unwrap();
+    println!("request {request}");
+    println!("build {}", names("/build"));
+    println!("bin {}", Path::new("/bin/sh").exists() || Path::new("/usr/bin/env").exists());
+    fs::write("/build/out/done", request).unwrap();
+    ExitCode::SUCCESS
+}
+
+fn a_builder_that_kiln_brings_sees_itself_and_libraries() {
+    let mut step = Step::new(Wanted::Full, &["kiln", BUILTIN]);
+    step.spec.view = View::Builtin { exe: std::env::current_exe().unwrap() };
+    fs::write(step.spec.scratch.join("request.json"), "{}").unwrap();
+    let log = step.succeeds();
+    assert_eq!(
+        log,
+        "request {}\n\
+         build [\"home\", \"in\", \"kiln\", \"out\", \"request.json\", \"work\"]\n\
+         bin false\n"
+    );
+    assert_eq!(fs::read_to_string(step.spec.scratch.join("out/done")).unwrap(), "{}");
+}
+
+fn with_tools(names: &[&str], path: &OsStr, isolation: Wanted, script: &str) -> Step {
+    let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+    let mut step = Step::new(isolation, &["sh", "-euc", script]);
+    step.spec.view = View::Tools(tools::resolve(&names, path).unwrap());
+    step
+}
+
+fn a_step_with_tools_sees_these_and_the_core_utilities_only() {
+    let path = OsStr::from_bytes(b"/usr/bin:/bin");
+    for isolation in [Wanted::Full, Wanted::Off] {
+        let say =
+            "echo hi | sed s/h/H/ | grep H | awk '{print $1}'; python3 -c 'import json; print(1)'";
+        let log = with_tools(&["python3"], path, isolation, say).succeeds();
+        assert_eq!(log, "Hi\n1\n");
+        // On `PATH`, git is not there, whatever the isolation.
+        with_tools(&["python3"], path, isolation, "command -v git").fails();
+    }
+    for program in ["git", "perl", "gcc", "apt-get"] {
+        let host = Path::new("/usr/bin").join(program);
+        if host.exists() && Path::new("/var/lib/dpkg/status").exists() && program != "perl" {
+            let run = format!("test -e {}", host.display());
+            with_tools(&["python3"], path, Wanted::Full, &run).fails();
+            Step::full(&run).succeeds();
+        }
+    }
+    if Path::new("/usr/bin/gcc").exists() {
+        let compile = "echo 'int main(){return 0;}' > a.c; gcc a.c -o a; ./a; echo built";
+        assert_eq!(with_tools(&["gcc"], path, Wanted::Full, compile).succeeds(), "built\n");
+    }
+}
+
+fn a_step_sees_pyenvs_python_where_that_is_what_the_user_runs() {
+    let Some(path) = std::env::var_os("PATH") else { return };
+    let shim = std::env::split_paths(&path).map(|dir| dir.join("python3")).find(|one| one.exists());
+    let Some(shim) = shim.filter(|shim| shim.to_string_lossy().contains("/shims/")) else {
+        println!("skipped: python3 is no shim here");
+        return;
+    };
+    let real = Command::new(shim).args(["-c", "import sys; print(sys.prefix)"]).output().unwrap();
+    let step = with_tools(
+        &["python3"],
+        &path,
+        Wanted::Full,
+        "python3 -c 'import sys, ssl; print(sys.prefix)'",
+    );
+    assert_eq!(step.succeeds(), String::from_utf8(real.stdout).unwrap());
+}
+
+/// Prints what a step costs above a plain process; run by hand.
+fn measure() -> ExitCode {
+    let repeat = 200;
+    let plain = Instant::now();
+    for _ in 0..repeat {
+        Command::new("/bin/true").status().unwrap();
+    }
+    let plain = plain.elapsed() / repeat;
+    println!("plain spawn: {plain:?}");
+    probe();
+    for (name, isolation) in [("full", Wanted::Full), ("off", Wanted::Off)] {
+        let mut total = Duration::ZERO;
+        for _ in 0..repeat {
+            let step = Step::new(isolation, &["/bin/true"]);
+            let begin = Instant::now();
+            step.try_run().unwrap();
+            total += begin.elapsed();
+        }
+        println!(
+            "{name}: {:?}, {:?} above plain",
+            total / repeat,
+            (total / repeat).saturating_sub(plain)
+        );
+    }
+    let mode = fs::metadata(std::env::current_exe().unwrap()).unwrap().permissions().mode();
+    println!("executable of mode {mode:o}");
+    ExitCode::SUCCESS
+}
