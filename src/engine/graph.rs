@@ -69,6 +69,17 @@ impl Graph {
         self.step_ids().find(|&id| self.step(id).name == name)
     }
 
+    /// What `reference` is in the end, behind aliases.
+    pub fn origin(&self, mut reference: Reference) -> Reference {
+        while let Reference::Output(step, number) = reference {
+            match self.step(step).outputs[number as usize].alias {
+                Some(target) => reference = target,
+                None => break,
+            }
+        }
+        reference
+    }
+
     /// How the recipe would write `reference`: `sources.data`, `split.train`, or `release` for a lone `out`.
     pub fn spell(&self, reference: Reference) -> String {
         match reference {

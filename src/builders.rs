@@ -1,0 +1,222 @@
+//! The builder table: what builders kiln brings, joined with the code that carries them out.
+//!
+//! A row says what the engine, the help and the reference need to know; the work itself is `kiln_ml`'s.
+
+use std::{
+    ffi::OsString,
+    fs,
+    io::{self, Write as _},
+    path::Path,
+    process::ExitCode,
+};
+
+use kiln_engine::catalogue::{
+    Arg, Availability, Builder, Catalogue, Output, Outputs, Presence, Role, Type,
+};
+use kiln_ml::{evaluate, package, request::Request, split, train, validate};
+
+use crate::cli::chain;
+
+/// Every builder that kiln brings.
+pub const CATALOGUE: Catalogue =
+    Catalogue { builders: &[EVALUATE, PACKAGE, SPLIT, TRAIN, VALIDATE] };
+
+const fn arg(name: &'static str, ty: Type, presence: Presence, doc: &'static str) -> Arg {
+    Arg { name, ty, presence, role: Role::Key, doc }
+}
+
+const fn output(name: &'static str, file: &'static str, doc: &'static str) -> Output {
+    Output { name, file, availability: Availability::Always, alias_of: None, doc }
+}
+
+const fn accepted(name: &'static str, alias_of: &'static str, doc: &'static str) -> Output {
+    let (file, availability) = (name, Availability::IfAccepted);
+    Output { name, file, availability, alias_of: Some(alias_of), doc }
+}
+
+const VALIDATE: Builder = Builder {
+    name: "validate",
+    version: validate::VERSION,
+    summary: "Holds a table against a suite of checks, before anything is trained on it.",
+    details: "The suite is a TOML file. `[table]` takes `min_rows`, `max_rows`, `extra_columns` (\"allow\", \"warn\" or \
+\"reject\": columns that the suite does not name), `null_values` (what counts as no value, by default the empty text) and \
+`severity`. `[columns.NAME]` takes `required` (true unless it says otherwise), `type` (\"string\", \"integer\", \"number\", \"boolean\" or \
+\"date\"), `max_nulls` and `max_violations` (a number of rows, or a share such as \"2%\"), `allowed`, `unique`, `min`, `max`, \
+and `severity` (\"error\", \"warning\", or one for each check).\n\nA warning is reported and does not reject. The report lists \
+for each check what was observed and expected, how many rows violate it, and the first of them with their lines.",
+    example: "[steps.check]\nbuilder = \"validate\"\ndata    = \"${sources.data}\"\nsuite   = \"${sources.checks}\"",
+    args: &[
+        arg("data", Type::Input, Presence::Required, "the table: a CSV file with a header"),
+        arg("suite", Type::Input, Presence::Required, "the suite of checks: a TOML file"),
+    ],
+    outputs: Outputs::Fixed(&[
+        accepted("data", "data", "the table itself, if every check of severity \"error\" holds"),
+        output("report", "report", "a folder: report.json, and report.html to look at"),
+    ]),
+    platform: false,
+    gate: true,
+};
+
+const SPLIT: Builder = Builder {
+    name: "split",
+    version: split::VERSION,
+    summary: "Cuts a table into parts, such as training, validation and test rows.",
+    details: "Within each class (each value of the column `label`), rows are ranked by a keyed hash of their content and cut at \
+the ratios. So every part has its share of every class, the order of the rows in the file does not matter, and adding rows moves only \
+those at the cuts. Rows keep their bytes and, in each part, their order.",
+    example: "[steps.split]\nbuilder = \"split\"\ndata    = \"${check.data}\"\nlabel   = \"diagnosis\"\nratios  = { train = 0.7, valid = 0.15, test = 0.15 }\nseed    = 7",
+    args: &[
+        arg("data", Type::Input, Presence::Required, "the table: a CSV file with a header"),
+        arg("label", Type::Text, Presence::Optional, "the column whose values are the classes; without it all rows are one class"),
+        arg("ratios", Type::Map(&Type::Float { min: 0.0, max: 1.0 }), Presence::Required, "the parts by name, each with its share; the shares add up to 1"),
+        arg("seed", Type::Int { min: 0, max: i64::MAX }, Presence::Default("0"), "another seed is another split"),
+    ],
+    outputs: Outputs::FromMap {
+        arg: "ratios",
+        suffix: ".csv",
+        doc: "one CSV file for each ratio: the header and its rows",
+    },
+    platform: false,
+    gate: false,
+};
+
+const TRAIN: Builder = Builder {
+    name: "train",
+    version: train::VERSION,
+    summary: "Trains a classifier on a table: logistic regression or a multi-layer perceptron.",
+    details: "Features are all columns but the label and those in `ignore`; they are standardised by mean and deviation of the \
+training part alone. The same arguments and data give the same bits on every machine, for any number of threads. Of an `mlp` the epoch with the \
+lowest validation loss is kept. A loss or weight that is not finite fails the step.\n\nThe model is a folder: weights as safetensors, \
+model.json (features, classes, preprocessing, hyper-parameters), and a model card.",
+    example: "[steps.train]\nbuilder  = \"train\"\ntrain    = \"${split.train}\"\nvalid    = \"${split.valid}\"\nlabel    = \"diagnosis\"\npositive = \"malignant\"\nignore   = [\"id\"]\nmodel    = { kind = \"mlp\", hidden = [64, 32] }\nepochs   = 60",
+    args: &[
+        arg("train", Type::Input, Presence::Required, "the rows to learn from: a CSV file with a header"),
+        arg("valid", Type::Input, Presence::Optional, "rows to choose the best epoch by"),
+        arg("label", Type::Text, Presence::Required, "the column to predict"),
+        arg("positive", Type::Text, Presence::Optional, "of two classes, the one that counts as positive"),
+        arg("ignore", Type::List(&Type::Text), Presence::Default("[]"), "columns that are no features"),
+        arg(
+            "model",
+            Type::Kinds(&[
+                ("logistic", &[]),
+                ("mlp", &[arg("hidden", Type::List(&Type::Int { min: 1, max: 65_536 }), Presence::Required, "units of each hidden layer, first to last")]),
+            ]),
+            Presence::Required,
+            "the kind of model: `logistic`, or `mlp` with its hidden layers",
+        ),
+        arg("epochs", Type::Int { min: 1, max: 1_000_000 }, Presence::Default("100"), "passes over the training rows at most; for `logistic`, steps of the optimiser"),
+        arg("batch", Type::Int { min: 1, max: 1 << 24 }, Presence::Default("32"), "rows in one step of an `mlp`"),
+        arg("learning_rate", Type::Float { min: 0.0, max: 1e6 }, Presence::Default("0.001"), "Adam's step size, for an `mlp`"),
+        arg("l2", Type::Float { min: 0.0, max: 1e12 }, Presence::Default("1.0"), "strength of the penalty l2 / (2 · rows) · ‖weights‖²"),
+        arg("seed", Type::Int { min: 0, max: i64::MAX }, Presence::Default("0"), "names an `mlp`'s initial weights and the order of its rows"),
+        arg("patience", Type::Int { min: 1, max: 1_000_000 }, Presence::Optional, "epochs without a better validation loss after which training ends"),
+    ],
+    outputs: Outputs::Fixed(&[
+        output("history", "history.csv", "the learning curve: one row for each epoch"),
+        output("model", "model", "the model folder"),
+    ]),
+    platform: false,
+    gate: false,
+};
+
+const EVALUATE: Builder = Builder {
+    name: "evaluate",
+    version: evaluate::VERSION,
+    summary: "Scores a model on rows that it has not seen, and accepts or rejects it by gates.",
+    details: "Metrics: accuracy, precision, recall, f1, roc_auc, log_loss, and the confusion matrix; for more than two classes \
+the averages over classes. A gate with `min` or `max` is absolute. `max_drop` and `min_gain` compare with the baseline, rescored on the same \
+rows: a number is in the metric's unit, \"2%\" is a share of the baseline's value, and worse or better goes by the metric (less log_loss is better).\n\nWithout \
+a baseline (its source says absent = \"accept\") relative gates hold with the reason `no_baseline`; for a candidate that is the baseline, with \
+`is_baseline`, so that deploying a model does not make the next build fail. Absolute gates decide in any case.",
+    example: "[steps.quality]\nbuilder  = \"evaluate\"\nmodel    = \"${train.model}\"\ntest     = \"${split.test}\"\nbaseline = \"${sources.base}\"\ngates    = [\n  { metric = \"f1\", min = 0.92 },\n  { metric = \"f1\", max_drop = \"2%\" },\n]",
+    args: &[
+        arg("model", Type::Input, Presence::Required, "the candidate: a model folder"),
+        arg("test", Type::Input, Presence::Required, "rows that it has not seen: a CSV file with a header"),
+        arg("baseline", Type::Input, Presence::Optional, "the model to compare with: a model folder"),
+        arg(
+            "gates",
+            Type::List(&Type::Table(&[
+                arg("metric", Type::Word(&["accuracy", "precision", "recall", "f1", "roc_auc", "log_loss"]), Presence::Required, "the metric"),
+                arg("min", Type::Float { min: -1e300, max: 1e300 }, Presence::Optional, "the least value"),
+                arg("max", Type::Float { min: -1e300, max: 1e300 }, Presence::Optional, "the greatest value"),
+                arg("max_drop", Type::Amount, Presence::Optional, "how much worse than the baseline it may be"),
+                arg("min_gain", Type::Amount, Presence::Optional, "how much better than the baseline it must be"),
+            ])),
+            Presence::Default("[]"),
+            "the conditions for acceptance; with none, every model is accepted",
+        ),
+        arg("threshold", Type::Float { min: 0.0, max: 1.0 }, Presence::Default("0.5"), "the least probability that makes a row positive"),
+    ],
+    outputs: Outputs::Fixed(&[
+        output("metrics", "metrics.json", "the metrics by name"),
+        accepted("model", "model", "the model itself, if every gate holds"),
+        output("report", "report", "a folder: report.json, and report.html to look at"),
+    ]),
+    platform: false,
+    gate: true,
+};
+
+const PACKAGE: Builder = Builder {
+    name: "package",
+    version: package::VERSION,
+    summary: "Puts a release together: a model, what speaks for it, and a manifest of its files.",
+    details: "The release is a folder that contains only what it refers to: model/ (the model folder, byte for byte), README.md (its \
+card), evidence/ (each piece under the name of the builder that made it), and manifest.json, which lists every file with its size and BLAKE3 \
+digest.",
+    example: "[steps.release]\nbuilder  = \"package\"\nmodel    = \"${quality.model}\"\nevidence = [\"${quality.report}\", \"${check.report}\"]",
+    args: &[
+        arg("model", Type::Input, Presence::Required, "the model: a model folder"),
+        arg("evidence", Type::List(&Type::Input), Presence::Default("[]"), "reports, files or folders"),
+    ],
+    outputs: Outputs::Fixed(&[output("out", "release", "the release folder")]),
+    platform: false,
+    gate: false,
+};
+
+/// Carries out the built-in builder that a request file asks for: `REQUEST RESPONSE`.
+///
+/// This runs inside the sandbox; what it prints is the step's log.
+pub fn main(arguments: &[OsString]) -> ExitCode {
+    let [request, response] = arguments else { return ExitCode::from(2) };
+    match carry_out(Path::new(request), Path::new(response)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            // The log is all that there is to tell it to.
+            drop(writeln!(io::stderr(), "error: {message}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn carry_out(request: &Path, response: &Path) -> Result<(), String> {
+    let text = fs::read(request).map_err(|error| format!("cannot read the request: {error}"))?;
+    let request: Request =
+        serde_json::from_slice(&text).map_err(|error| format!("cannot read the request: {error}"))?;
+    let mut log = io::stdout().lock();
+    let answer = kiln_ml::run(&request, &mut log).map_err(|error| chain(&error))?;
+    let text = serde_json::to_vec(&answer).map_err(|error| format!("cannot write the response: {error}"))?;
+    fs::write(response, text).map_err(|error| format!("cannot write the response: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_builder_of_the_library_has_a_row_with_its_version() {
+        let rows: Vec<(&str, u32)> =
+            CATALOGUE.builders.iter().map(|row| (row.name, row.version)).collect();
+        assert_eq!(rows, kiln_ml::BUILDERS);
+    }
+
+    #[test]
+    fn names_in_the_table_are_sorted_and_unique() {
+        let sorted = |names: Vec<&str>| names.windows(2).all(|pair| pair[0] < pair[1]);
+        assert!(sorted(CATALOGUE.names().collect()));
+        for row in CATALOGUE.builders {
+            if let Outputs::Fixed(outputs) = row.outputs {
+                assert!(sorted(outputs.iter().map(|output| output.name).collect()), "{}", row.name);
+            }
+        }
+    }
+}

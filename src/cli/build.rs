@@ -1,0 +1,287 @@
+//! `kiln build`, and the driver that every command uses that builds something.
+
+use std::{
+    collections::BTreeSet,
+    num::NonZeroUsize,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use kiln_cache::{Isolation, Store};
+use kiln_engine::{
+    event::{BuildReport, Event},
+    executor::Executor as _,
+    explain::isolation_word,
+    graph::{Graph, StepId},
+    project::{Failure as FailedStep, History},
+    realise::{self, Built, Options},
+    resolve::{closure, default_targets},
+    sandbox::Cancel,
+    schedule::Capacity,
+};
+
+use super::{
+    failure::{Exit, Failure, print_json},
+    global::Global,
+    links,
+    progress::Progress,
+    project::{Evaluation, Project, SandboxChoice, build_failure},
+    summary,
+};
+
+/// Build steps: run what has no result yet, reuse the rest, and link the outputs under result/.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  kiln build                      everything that nothing else depends on
+  kiln build train --set epochs=100
+  kiln build --check train        run it again and compare byte for byte")]
+pub struct Args {
+    /// The steps to build; by default those that nothing depends on.
+    #[arg(value_name = "STEP")]
+    pub steps: Vec<String>,
+    #[command(flatten)]
+    pub evaluation: Evaluation,
+    #[command(flatten)]
+    pub flow: Flow,
+    /// Run steps a second time and compare what they make, byte for byte: the named ones, or all.
+    #[arg(long)]
+    pub check: bool,
+    /// Run this step once more even though it has a result; the new result counts from now on.
+    #[arg(long, value_name = "STEP")]
+    pub again: Vec<String>,
+    /// Which steps to link under result/.
+    #[arg(long, value_name = "WHICH", value_enum, default_value_t)]
+    pub link: LinkChoice,
+}
+
+/// How a build goes on.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Flow {
+    /// How many processors steps may use together; by default all.
+    #[arg(short, long, value_name = "N")]
+    pub jobs: Option<NonZeroUsize>,
+    /// After a failure, go on with whatever does not depend on it.
+    #[arg(short, long)]
+    pub keep_going: bool,
+}
+
+/// What `--link` takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum LinkChoice {
+    /// The steps that were asked for.
+    #[default]
+    Asked,
+    /// Every step.
+    All,
+    /// None.
+    None,
+}
+
+/// What is to be built, and how.
+pub struct Plan {
+    /// The steps whose outputs have to be there.
+    pub targets: Vec<StepId>,
+    /// To be run once more, and compared.
+    pub check: BTreeSet<StepId>,
+    /// To be run once more, and to count from now on.
+    pub again: BTreeSet<StepId>,
+    /// Whether the report says where every output is.
+    pub locate_all: bool,
+}
+
+impl Plan {
+    /// Builds these steps and nothing more.
+    pub fn of(targets: Vec<StepId>) -> Self {
+        Self { targets, check: BTreeSet::new(), again: BTreeSet::new(), locate_all: false }
+    }
+}
+
+/// Runs the command.
+pub fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
+    let mut project = Project::open(global, &args.evaluation)?;
+    let targets = if args.steps.is_empty() {
+        default_targets(&project.graph)
+    } else {
+        project.steps(&args.steps)?
+    };
+    let check = match (args.check, args.steps.is_empty()) {
+        (false, _) => BTreeSet::new(),
+        (true, true) => closure(&project.graph, targets.iter().copied()).into_iter().collect(),
+        (true, false) => targets.iter().copied().collect(),
+    };
+    let plan = Plan {
+        check,
+        again: project.steps(&args.again)?.into_iter().collect(),
+        locate_all: global.json || args.link == LinkChoice::All,
+        targets: match args.link {
+            // What is linked has to be there.
+            LinkChoice::All => closure(&project.graph, targets),
+            LinkChoice::Asked | LinkChoice::None => targets,
+        },
+    };
+    let built = realise(&mut project, &plan, &args.flow, global.json, args.evaluation.sandbox)?;
+    let linked = match args.link {
+        LinkChoice::None => links::store_paths(&project, &built, &plan.targets),
+        LinkChoice::Asked | LinkChoice::All => {
+            links::update(&project, &built, &plan.targets, args.steps.is_empty())?
+        }
+    };
+    if global.json {
+        print_json(&built.report);
+    } else {
+        summary::print(&project, &built);
+        for path in linked {
+            anstream::println!("{}", path.display());
+        }
+    }
+    Ok(exit(&built.report))
+}
+
+/// The exit code that a build's outcome calls for.
+pub fn exit(report: &BuildReport) -> Exit {
+    if report.interrupted {
+        Exit::Interrupted
+    } else if report.failed() || report.differs() {
+        Exit::Failed
+    } else if report.rejected() {
+        Exit::Rejected
+    } else {
+        Exit::Done
+    }
+}
+
+/// Builds, shows progress, and remembers what was built.
+pub fn realise(
+    project: &mut Project,
+    plan: &Plan,
+    flow: &Flow,
+    quiet: bool,
+    sandbox: SandboxChoice,
+) -> Result<Built, Failure> {
+    let options = Options {
+        targets: plan.targets.clone(),
+        capacity: capacity(flow),
+        keep_going: flow.keep_going,
+        again: plan.again.clone(),
+        check: plan.check.clone(),
+        locate_all: plan.locate_all,
+    };
+    let store = |error: &dyn std::error::Error| {
+        Failure::environment(error, "kiln doctor and kiln store verify tell more")
+    };
+    // Until the project's root says what is kept, the collector has to wait.
+    let session = project.store.session().map_err(|error| store(&error))?;
+    project.store.sweep().map_err(|error| store(&error))?;
+    let _signals = Signals::watch(&project.cancel)?;
+    let mut progress = Progress::new(quiet);
+    if let Some(note) = weak_isolation(project, sandbox) {
+        progress.before_first_run(note);
+    }
+    let built = project
+        .with_context(|context| {
+            realise::build(context, &options, &mut |event: Event<'_>| progress.show(&event))
+        })
+        .map_err(build_failure)?;
+    progress.finish();
+    remember(&project.graph, &project.store, &mut project.history, &built)?;
+    for notice in project.store.take_notices() {
+        summary::warn(&format!("{}: {}", notice.path.display(), notice.what));
+    }
+    drop(session);
+    Ok(built)
+}
+
+/// Notes what was built as the project's root, if there is anything new.
+fn remember(
+    graph: &Graph,
+    store: &Store,
+    history: &mut History,
+    built: &Built,
+) -> Result<(), Failure> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let mut news = false;
+    let mut keys = Vec::with_capacity(built.results.len());
+    for (&step, result) in &built.results {
+        keys.push(result.key);
+        news |= history.note(&graph.step(step).name, result.key);
+    }
+    for (&step, failed) in &built.failures {
+        news = true;
+        let failure = FailedStep {
+            reason: failed.reason.clone(),
+            log: failed.log,
+            at_ms: i64::try_from(now.as_millis()).unwrap_or(i64::MAX),
+        };
+        history.note_failure(&graph.step(step).name, failure);
+    }
+    news |= history.note_build(keys);
+    if news {
+        let at = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+        history.save(store, at).map_err(|error| {
+            Failure::environment(&error, "what was built is in the store, but the collector may take it")
+        })?;
+    }
+    Ok(())
+}
+
+fn capacity(flow: &Flow) -> Capacity {
+    let cpus = flow.jobs.or_else(|| std::thread::available_parallelism().ok());
+    Capacity { cpus: cpus.map_or(1, |cpus| u32::try_from(cpus.get()).unwrap_or(u32::MAX)), memory: memory() }
+}
+
+/// Bytes of memory of this machine.
+fn memory() -> u64 {
+    let pages = rustix::system::sysinfo();
+    (pages.totalram as u64).saturating_mul(u64::from(pages.mem_unit.max(1)))
+}
+
+/// What to say once if steps are kept apart less well than they could be.
+fn weak_isolation(project: &Project, sandbox: SandboxChoice) -> Option<String> {
+    let degree = project.executor.isolation();
+    match (sandbox, degree) {
+        (_, Isolation::Full) => None,
+        (SandboxChoice::Off, _) => {
+            Some("steps are not kept apart from this machine (--sandbox=off); results are recorded so".into())
+        }
+        (SandboxChoice::Full, _) => {
+            let missing = project.executor.capabilities().missing();
+            let missing: Vec<&str> = missing.map(|one| one.feature.name()).collect();
+            Some(format!(
+                "isolation is {} here, without {}; kiln doctor tells what to do",
+                isolation_word(degree),
+                missing.join(", ")
+            ))
+        }
+    }
+}
+
+/// Trips the build's flag on Ctrl-C and its like, for as long as it lives.
+struct Signals {
+    handle: signal_hook::iterator::Handle,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Signals {
+    fn watch(cancel: &Cancel) -> Result<Self, Failure> {
+        use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+        let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP])
+            .map_err(|error| Failure::environment(&error, "the system refuses signal handlers"))?;
+        let handle = signals.handle();
+        let cancel = cancel.clone();
+        let thread = std::thread::spawn(move || {
+            for _ in signals.forever() {
+                cancel.trip();
+            }
+        });
+        Ok(Self { handle, thread: Some(thread) })
+    }
+}
+
+impl Drop for Signals {
+    fn drop(&mut self) {
+        self.handle.close();
+        if let Some(thread) = self.thread.take() {
+            // A handler that panicked has nothing left to say.
+            drop(thread.join());
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! Draws diagnostics: the message, the place with a caret, reasons and advice.
+
+use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+use kiln_engine::diagnostic::{Diagnostic, Location};
+
+/// A diagnostic as the terminal shows it. Colours are stripped by the stream where they are off.
+pub fn render(problem: &Diagnostic) -> String {
+    let title = Level::ERROR.primary_title(problem.message.as_str());
+    let mut group = Group::with_title(title);
+    if let Some(at) = &problem.at {
+        let mut snippet = snippet(at)
+            .annotation(AnnotationKind::Primary.span(at.span.clone()).label(problem.label.as_str()));
+        let mut elsewhere = Vec::new();
+        for (place, label) in &problem.related {
+            if place.source == at.source {
+                snippet = snippet
+                    .annotation(AnnotationKind::Context.span(place.span.clone()).label(label.as_str()));
+            } else {
+                elsewhere.push((place, label));
+            }
+        }
+        group = group.element(snippet);
+        for (place, label) in elsewhere {
+            group = group.element(
+                self::snippet(place)
+                    .annotation(AnnotationKind::Context.span(place.span.clone()).label(label.as_str())),
+            );
+        }
+    }
+    for note in &problem.notes {
+        group = group.element(Level::NOTE.message(note.as_str()));
+    }
+    for help in &problem.help {
+        group = group.element(Level::HELP.message(help.as_str()));
+    }
+    let width = terminal_width();
+    Renderer::styled().term_width(width).render(&[group])
+}
+
+fn snippet<'a>(at: &'a Location) -> Snippet<'a, annotate_snippets::Annotation<'a>> {
+    Snippet::source(at.source.text.as_str()).path(at.source.name.as_str()).line_start(1).fold(true)
+}
+
+/// Columns of the terminal, or a width that fits logs.
+pub fn terminal_width() -> usize {
+    let size = rustix::termios::tcgetwinsize(std::io::stderr()).ok();
+    size.map(|size| usize::from(size.ws_col)).filter(|&columns| columns >= 40).unwrap_or(120)
+}

@@ -1,0 +1,145 @@
+//! What goes wrong with a command, how it is said, and with which exit code it ends.
+
+use std::process::ExitCode;
+
+use kiln_engine::diagnostic::Diagnostic;
+use serde::Serialize;
+
+use super::{diagnostics, style};
+
+/// How a command ended. The numbers are documented and stable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// 0: what was asked for is done.
+    Done,
+    /// 1: a step failed, a check found a difference, or a deployment was refused.
+    Failed,
+    /// 2: wrong usage or recipe.
+    Usage,
+    /// 3: a gate rejected, and nothing failed.
+    Rejected,
+    /// 130: interrupted.
+    Interrupted,
+}
+
+impl Exit {
+    /// The number.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::Rejected => 3,
+            Self::Interrupted => 130,
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        exit.code().into()
+    }
+}
+
+/// Why a command could not do what was asked.
+#[derive(Debug)]
+pub struct Failure {
+    exit: Exit,
+    problems: Vec<Diagnostic>,
+}
+
+impl Failure {
+    /// Wrong usage: what, and how to go on.
+    pub fn usage(message: impl Into<String>, help: impl Into<String>) -> Self {
+        Self { exit: Exit::Usage, problems: vec![Diagnostic::new(message).help(help)] }
+    }
+
+    /// Problems in the recipe or in what it names.
+    pub fn recipe(problems: Vec<Diagnostic>) -> Self {
+        Self { exit: Exit::Usage, problems }
+    }
+
+    /// Something refused or went wrong on the way.
+    pub fn failed(problem: Diagnostic) -> Self {
+        Self { exit: Exit::Failed, problems: vec![problem] }
+    }
+
+    /// The environment is in the way: the error and its causes.
+    pub fn environment(error: &dyn std::error::Error, help: impl Into<String>) -> Self {
+        Self::failed(Diagnostic::new(chain(error)).help(help))
+    }
+
+    /// Says it, on stderr, or as a JSON document on stdout.
+    pub fn report(&self, json: bool) -> Exit {
+        if json {
+            let document = ErrorDocument {
+                exit: self.exit.code(),
+                errors: self.problems.iter().map(ErrorEntry::from).collect(),
+            };
+            print_json(&document);
+        } else {
+            for problem in &self.problems {
+                anstream::eprintln!("{}", diagnostics::render(problem));
+            }
+            if self.problems.len() > 1 {
+                let count = style::counted(self.problems.len(), "problem");
+                anstream::eprintln!("{}", style::paint(style::BAD, format!("{count} found")));
+            }
+        }
+        self.exit
+    }
+}
+
+/// What `--json` prints where a command fails before it has anything else to print.
+#[derive(Serialize)]
+struct ErrorDocument {
+    exit: u8,
+    errors: Vec<ErrorEntry>,
+}
+
+#[derive(Serialize)]
+struct ErrorEntry {
+    message: String,
+    file: Option<String>,
+    line: Option<usize>,
+    column: Option<usize>,
+    label: String,
+    notes: Vec<String>,
+    help: Vec<String>,
+}
+
+impl From<&Diagnostic> for ErrorEntry {
+    fn from(problem: &Diagnostic) -> Self {
+        let place = problem.at.as_ref().map(|at| at.source.line_column(at.span.start));
+        Self {
+            message: problem.message.clone(),
+            file: problem.at.as_ref().map(|at| at.source.name.clone()),
+            line: place.map(|(line, _)| line),
+            column: place.map(|(_, column)| column),
+            label: problem.label.clone(),
+            notes: problem.notes.clone(),
+            help: problem.help.clone(),
+        }
+    }
+}
+
+/// Prints a document as JSON on stdout.
+pub fn print_json(document: &impl Serialize) {
+    let text = serde_json::to_string_pretty(document).expect("documents have text keys only");
+    anstream::println!("{text}");
+}
+
+/// An error and its causes, in one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,87 @@
+//! The command line: the only code that prints.
+//!
+//! One file per command: an argument struct whose doc comment is the help, then one function that asks the
+//! libraries and prints. stdout is data, stderr is talk.
+
+mod build;
+mod check;
+mod completions;
+mod diagnostics;
+mod failure;
+mod gc;
+mod global;
+mod links;
+mod log;
+mod moment;
+mod outlook;
+mod progress;
+mod project;
+mod status;
+mod style;
+mod summary;
+mod table;
+
+use std::{ffi::OsString, process::ExitCode};
+
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+
+pub use failure::chain;
+use failure::{Exit, Failure};
+use global::Global;
+
+/// A declarative build tool for machine-learning pipelines, with a content-addressed cache.
+///
+/// A pipeline is a recipe, kiln.toml. Its steps are hashed over everything that can change their result, so that only
+/// what a change really touches runs again; what they make is kept in a store and never made twice.
+#[derive(Debug, Parser)]
+#[command(name = "kiln", version, max_term_width = 100, propagate_version = false)]
+#[command(after_help = "Exit codes: 0 done; 1 a step failed, a check found a difference, or a deployment was refused; \
+2 wrong usage or recipe; 3 a gate rejected and nothing failed; 130 interrupted.")]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Build(build::Args),
+    Check(check::Args),
+    Completions(completions::Args),
+    Gc(gc::Args),
+    Log(log::Args),
+    Status(status::Args),
+}
+
+/// Parses, runs the command, and turns what came of it into an exit code.
+pub fn main(arguments: Vec<OsString>) -> ExitCode {
+    let parsed = Cli::command()
+        .try_get_matches_from(arguments)
+        .and_then(|matches| Cli::from_arg_matches(&matches));
+    let cli = match parsed {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Printing fails only where nobody reads any more.
+            drop(error.print());
+            return if error.use_stderr() { Exit::Usage.into() } else { Exit::Done.into() };
+        }
+    };
+    let json = cli.global.json;
+    match run(cli) {
+        Ok(exit) => exit.into(),
+        Err(failure) => failure.report(json).into(),
+    }
+}
+
+fn run(cli: Cli) -> Result<Exit, Failure> {
+    let global = &cli.global;
+    match cli.command {
+        Command::Build(args) => build::run(global, &args),
+        Command::Check(args) => check::run(global, &args),
+        Command::Completions(args) => completions::run(global, &args),
+        Command::Gc(args) => gc::run(global, &args),
+        Command::Log(args) => log::run(global, &args),
+        Command::Status(args) => status::run(global, &args),
+    }
+}

@@ -1,0 +1,172 @@
+//! Progress of a build: live on a terminal, plain lines elsewhere.
+
+use std::{
+    collections::BTreeMap,
+    io::IsTerminal as _,
+    time::Duration,
+};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use kiln_engine::{
+    event::{Event, How, StepReport, VerdictWord},
+    graph::StepId,
+};
+
+use super::{style, summary};
+
+/// Shows what a build does.
+pub struct Progress {
+    screen: Option<Screen>,
+    quiet: bool,
+    note: Option<String>,
+    steps: usize,
+    ended: BTreeMap<StepId, How>,
+}
+
+/// The live part of a terminal.
+struct Screen {
+    bars: MultiProgress,
+    total: ProgressBar,
+    running: BTreeMap<StepId, ProgressBar>,
+}
+
+impl Progress {
+    /// Progress on stderr; none at all if `quiet`.
+    pub fn new(quiet: bool) -> Self {
+        let live = std::io::stderr().is_terminal()
+            && std::env::var_os("CI").is_none()
+            && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
+        let screen = (live && !quiet).then(|| {
+            let bars = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
+            let total = bars.add(ProgressBar::new(0));
+            total.set_style(template("{bar:24} {pos}/{len} {wide_msg}"));
+            Screen { bars, total, running: BTreeMap::new() }
+        });
+        Self { screen, quiet, note: None, steps: 0, ended: BTreeMap::new() }
+    }
+
+    /// Says `note` when the first step runs, and not at all if none does.
+    pub fn before_first_run(&mut self, note: String) {
+        self.note = Some(note);
+    }
+
+    /// Shows an event.
+    pub fn show(&mut self, event: &Event<'_>) {
+        match event {
+            Event::Begun { steps } => {
+                self.steps = *steps;
+                if let Some(screen) = &self.screen {
+                    screen.total.set_length(*steps as u64);
+                }
+            }
+            Event::Started { step, name, why, estimate } => {
+                if let Some(note) = self.note.take() {
+                    self.line(&summary::note(&note));
+                }
+                self.ended.remove(step);
+                self.started(*step, name, why, *estimate);
+            }
+            Event::Waiting { step, name } => {
+                let text = format!("waiting for another kiln that is at {name}");
+                match self.screen.as_ref().and_then(|screen| screen.running.get(step)) {
+                    Some(bar) => bar.set_message(text),
+                    None => self.line(&format!("{:>9} {name}: another kiln is at it", "waiting")),
+                }
+            }
+            Event::Finished { step, report } => self.finished(*step, report),
+            Event::Note(text) => self.line(&summary::note(text)),
+        }
+        self.totals();
+    }
+
+    fn started(&mut self, step: StepId, name: &str, why: &[String], estimate: Option<Duration>) {
+        let why = match why {
+            [] => String::new(),
+            [one] => one.clone(),
+            [first, rest @ ..] => format!("{first} (and {} more)", rest.len()),
+        };
+        match &mut self.screen {
+            Some(screen) => {
+                let bar = screen.bars.insert_before(&screen.total, ProgressBar::new_spinner());
+                bar.set_style(template("{spinner} {prefix:.bold} {elapsed} {wide_msg:.dim}"));
+                bar.set_prefix(name.to_owned());
+                let estimate = estimate.map(|time| format!("(last time {}) ", style::time(time)));
+                bar.set_message(format!("{}{why}", estimate.unwrap_or_default()));
+                bar.enable_steady_tick(Duration::from_millis(120));
+                screen.running.insert(step, bar);
+            }
+            None => {
+                let why = if why.is_empty() { why } else { format!(": {why}") };
+                self.line(&format!("{:>9} {}{why}", "running", style::paint(style::NAME, name)));
+            }
+        }
+    }
+
+    fn finished(&mut self, step: StepId, report: &StepReport) {
+        let ran = match &mut self.screen {
+            Some(screen) => screen.running.remove(&step).map(|bar| bar.finish_and_clear()).is_some(),
+            None => report.how == How::Ran,
+        };
+        let repeated = self.ended.insert(step, report.how).is_some();
+        let name = style::paint(style::NAME, &report.step);
+        let rejected = report.verdict == Some(VerdictWord::Rejected);
+        let line = match report.how {
+            _ if rejected && !repeated => {
+                let reason = report.reason.as_deref().unwrap_or_default();
+                let again = if report.how == How::Reused { " (as before)" } else { "" };
+                Some(format!("{} {name}{again}: {reason}", style::paint(style::BAD, format_args!("{:>9}", "rejected"))))
+            }
+            How::Ran if ran => {
+                let took = style::time(Duration::from_secs_f64(report.seconds.max(0.0)));
+                Some(format!("{} {name} in {took}", style::paint(style::GOOD, format_args!("{:>9}", "made"))))
+            }
+            How::Failed => {
+                let reason = report.reason.as_deref().unwrap_or_default();
+                Some(format!("{} {name}: {reason}", style::paint(style::BAD, format_args!("{:>9}", "failed"))))
+            }
+            How::Ran | How::Reused | How::Substituted | How::Skipped => None,
+        };
+        if let Some(line) = line {
+            self.line(&line);
+        }
+        for difference in &report.differences {
+            self.line(&format!("{} {name}: {difference}", style::paint(style::BAD, format_args!("{:>9}", "differs"))));
+        }
+    }
+
+    fn totals(&self) {
+        let Some(screen) = &self.screen else { return };
+        let count = |how: How| self.ended.values().filter(|&&ended| ended == how).count();
+        screen.total.set_position(self.ended.len() as u64);
+        screen.total.set_message(format!(
+            "{} running · {} ran · {} reused · {} remain",
+            screen.running.len(),
+            count(How::Ran),
+            count(How::Reused) + count(How::Substituted),
+            self.steps.saturating_sub(self.ended.len() + screen.running.len()),
+        ));
+    }
+
+    fn line(&self, text: &str) {
+        match &self.screen {
+            _ if self.quiet => {}
+            // A terminal that is gone needs no lines.
+            Some(screen) => drop(screen.bars.println(text)),
+            None => anstream::eprintln!("{text}"),
+        }
+    }
+
+    /// Takes the live part off the screen.
+    pub fn finish(&mut self) {
+        if let Some(screen) = self.screen.take() {
+            for bar in screen.running.values() {
+                bar.finish_and_clear();
+            }
+            screen.total.finish_and_clear();
+        }
+    }
+}
+
+fn template(text: &str) -> ProgressStyle {
+    ProgressStyle::with_template(text).expect("the templates in this file are valid")
+}

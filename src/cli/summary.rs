@@ -1,0 +1,119 @@
+//! What is said of a build at its end: failures with the tail of their logs, and one line with counts.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use kiln_engine::{
+    event::{How, StepReport, VerdictWord},
+    realise::Built,
+};
+
+use super::{project::Project, style};
+
+/// Prints it on stderr.
+pub fn print(project: &Project, built: &Built) {
+    let report = &built.report;
+    for step in &report.steps {
+        match step.how {
+            How::Failed => failure(step),
+            _ if step.verdict == Some(VerdictWord::Rejected) => rejection(project, step),
+            _ => {}
+        }
+    }
+    let skipped: Vec<&StepReport> = report.steps.iter().filter(|step| step.how == How::Skipped).collect();
+    if !skipped.is_empty() {
+        for step in &skipped {
+            let reason = step.reason.as_deref().unwrap_or("not reached");
+            anstream::eprintln!("{:>9} {}: {reason}", "skipped", style::paint(style::NAME, &step.step));
+        }
+    }
+    anstream::eprintln!("{}", line(project, built));
+}
+
+/// A line that warns.
+pub fn warn(text: &str) {
+    anstream::eprintln!("{}: {text}", style::paint(style::WARN, "warning"));
+}
+
+/// A line that tells.
+pub fn note(text: &str) -> String {
+    format!("{}: {text}", style::paint(style::WARN, "note"))
+}
+
+fn failure(step: &StepReport) {
+    let reason = step.reason.as_deref().unwrap_or("unknown");
+    anstream::eprintln!(
+        "{}: step `{}` failed: {reason}",
+        style::paint(style::BAD, "error"),
+        step.step
+    );
+    for line in &step.log_tail {
+        anstream::eprintln!("  {} {line}", style::paint(style::DIM, "|"));
+    }
+    if let Some(help) = &step.help {
+        anstream::eprintln!("help: {help}");
+    }
+    if step.log.is_some() {
+        anstream::eprintln!("help: see its whole log: kiln log {}", step.step);
+    }
+}
+
+fn rejection(project: &Project, step: &StepReport) {
+    let report = step.outputs.get("report").map(|output| project.store.path(&output.object()));
+    if let Some(path) = report.filter(|path| path.exists()) {
+        let page = path.join("report.html");
+        let shown = if page.is_file() { page } else { path };
+        anstream::eprintln!("help: see why `{}` rejected: {}", step.step, shown.display());
+    }
+}
+
+/// `built 5 steps: 2 ran, 3 reused (4.2 s saved), 1.2 MiB made, in 3.4 s`.
+fn line(project: &Project, built: &Built) -> String {
+    let report = &built.report;
+    let mut parts = Vec::new();
+    let ran = report.count(How::Ran);
+    let reused = report.count(How::Reused) + report.count(How::Substituted);
+    if ran > 0 {
+        parts.push(format!("{ran} ran"));
+    }
+    if reused > 0 {
+        let saved = report.seconds_saved();
+        let saved = if saved >= 0.05 {
+            format!(" ({} saved)", style::time(Duration::from_secs_f64(saved)))
+        } else {
+            String::new()
+        };
+        parts.push(format!("{reused} reused{saved}"));
+    }
+    for (how, word) in [(How::Failed, "failed"), (How::Skipped, "skipped")] {
+        let count = report.count(how);
+        if count > 0 {
+            parts.push(format!("{count} {word}"));
+        }
+    }
+    let rejected = report.steps.iter().filter(|step| step.verdict == Some(VerdictWord::Rejected)).count();
+    if rejected > 0 {
+        parts.push(format!("{rejected} rejected"));
+    }
+    let ran: BTreeSet<&str> = report
+        .steps
+        .iter()
+        .filter(|step| step.how == How::Ran)
+        .map(|step| step.step.as_str())
+        .collect();
+    let made: u64 = built
+        .results
+        .iter()
+        .filter(|(id, _)| ran.contains(project.graph.step(**id).name.as_str()))
+        .map(|(_, result)| result.cost.output_bytes)
+        .sum();
+    if made > 0 {
+        parts.push(format!("{} made", style::bytes(made)));
+    }
+    let verb = if report.interrupted { "interrupted after" } else { "built" };
+    format!(
+        "{verb} {}: {}, in {}",
+        style::counted(report.steps.len(), "step"),
+        parts.join(", "),
+        style::time(Duration::from_secs_f64(report.seconds))
+    )
+}

@@ -1,0 +1,429 @@
+//! One attempt to carry out a derivation, from the lock to the record.
+//!
+//! This is what a worker does. It sees one step, its key and where its inputs lie; it is unaware of the graph and of
+//! what else is being built.
+
+use std::{
+    fs, io,
+    io::{Read as _, Seek as _},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use kiln_cache::{
+    Cost, Determinism, Digest, FsError, Ingest, Isolation, Object, Output, Precedence, Realisation, Recorded,
+    Store,
+};
+
+use crate::{
+    executor::{Executor, Job, JobInput},
+    graph::{self, Availability, Reference, Step},
+    place,
+    sandbox::{Cancel, Exit},
+    source::{Resolved, chain},
+    tools::ToolSet,
+};
+
+/// How many lines of a failed step's log are shown.
+const TAIL_LINES: usize = 20;
+
+/// How much of a log's end is looked at for them, in bytes.
+const TAIL_BYTES: u64 = 16 << 10;
+
+/// What a worker is to do.
+pub struct Order<'a> {
+    /// The recipe's name, for the record.
+    pub recipe: &'a str,
+    /// The step.
+    pub step: &'a Step,
+    /// Its action key.
+    pub key: Digest,
+    /// Its inputs by place.
+    pub inputs: Vec<Input<'a>>,
+    /// Its `files`: path, where it lies, content.
+    pub files: Vec<(String, PathBuf, Object)>,
+    /// Values of `pass_env` that are set.
+    pub passed: Vec<(String, String)>,
+    /// The programs of a step with `tools`.
+    pub tools: Option<Arc<ToolSet>>,
+    /// Processor slots.
+    pub cpus: u32,
+    /// The key manifest's text.
+    pub manifest: String,
+    /// Why it runs.
+    pub purpose: Purpose,
+    /// The weakest isolation of a recorded result that will do.
+    pub isolation: Isolation,
+}
+
+/// One input of an [`Order`].
+pub struct Input<'a> {
+    /// What it is in the graph.
+    pub reference: Reference,
+    /// The extension under which the step sees it.
+    pub extension: String,
+    /// What it is; `None` if absent.
+    pub object: Option<Object>,
+    /// Its size.
+    pub bytes: u64,
+    /// The source, if it is one (perhaps behind an alias).
+    pub source: Option<&'a Resolved>,
+}
+
+/// Why a step runs.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Purpose {
+    /// There is no result that can be used.
+    Missing,
+    /// Outputs of this result are lost.
+    Lost(Box<Realisation>),
+    /// It was asked to be done once more, and counts from now on.
+    Again,
+    /// To be compared with this result; nothing is recorded.
+    Check(Box<Realisation>),
+}
+
+/// What came of an attempt.
+#[derive(Debug)]
+pub enum Outcome {
+    /// It ran, and this is on record.
+    Made(Box<Realisation>),
+    /// Meanwhile somebody else had made it.
+    Found(Box<Realisation>),
+    /// It ran for a check; these are the differences, one a line.
+    Checked(Vec<String>),
+    /// It did not do what it must. Nothing is recorded.
+    Failed(Failed),
+    /// It was stopped.
+    Interrupted,
+}
+
+/// A step that failed.
+#[derive(Debug)]
+pub struct Failed {
+    /// Why.
+    pub reason: String,
+    /// How to go on.
+    pub help: Option<String>,
+    /// What it printed.
+    pub log: Option<Object>,
+    /// The last lines of that.
+    pub tail: Vec<String>,
+}
+
+impl Failed {
+    fn new(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), help: None, log: None, tail: Vec::new() }
+    }
+}
+
+/// What a worker works with.
+pub struct Workshop<'a> {
+    /// The store.
+    pub store: &'a Store,
+    /// Who runs jobs.
+    pub executor: &'a dyn Executor,
+    /// Stops everything.
+    pub cancel: &'a Cancel,
+}
+
+impl Workshop<'_> {
+    /// Carries `order` out; `waiting` is called once if another process is at the same action.
+    pub fn carry_out(&self, order: &Order<'_>, waiting: &dyn Fn()) -> Outcome {
+        match self.attempt(order, waiting) {
+            Ok(outcome) => outcome,
+            Err(failed) if self.cancel.is_tripped() => {
+                drop(failed);
+                Outcome::Interrupted
+            }
+            Err(failed) => Outcome::Failed(*failed),
+        }
+    }
+
+    fn attempt(&self, order: &Order<'_>, waiting: &dyn Fn()) -> Result<Outcome, Box<Failed>> {
+        let store = self.store;
+        let _lock = match store.try_lock_action(&order.key).map_err(ours)? {
+            Some(lock) => lock,
+            None => {
+                waiting();
+                match store.lock_action(&order.key, &|| self.cancel.is_tripped()) {
+                    Ok(lock) => lock,
+                    Err(kiln_cache::LockError::Cancelled) => return Ok(Outcome::Interrupted),
+                    Err(error) => return Err(ours(error)),
+                }
+            }
+        };
+        if let Some(found) = self.found(order).map_err(ours)? {
+            return Ok(Outcome::Found(Box::new(found)));
+        }
+        let scratch = store.scratch_dir().map_err(ours)?;
+        let log = scratch.path().join("log");
+        let job = self.job(order, scratch.path(), &log)?;
+        let started_ms = unix_ms();
+        let executed = self
+            .executor
+            .execute(&job)
+            .map_err(|error| Box::new(with_log(Failed::new(chain(&error)), store, &log)))?;
+        if executed.exit == Exit::Cancelled || self.cancel.is_tripped() {
+            return Ok(Outcome::Interrupted);
+        }
+        let fail = |reason: String, help: Option<String>| {
+            Box::new(with_log(Failed { help, ..Failed::new(reason) }, store, &log))
+        };
+        if !executed.exit.is_success() {
+            return Err(fail(executed.exit.to_string(), exit_help(executed.exit)));
+        }
+        let sources = order.inputs.iter().filter_map(|input| input.source);
+        if let Some(path) = sources.filter_map(Resolved::changed).next() {
+            return Err(fail(
+                format!("`{}` changed while the step was reading it", path.display()),
+                Some("nothing was recorded; build again once it is still".into()),
+            ));
+        }
+        let accepted = executed.verdict.as_ref().is_none_or(|verdict| verdict.accepted);
+        if let Purpose::Check(recorded) = &order.purpose {
+            let found = compare(store, order.step, recorded, &executed.outputs, &executed.verdict)
+                .map_err(|error| fail(chain(&error), None))?;
+            return Ok(Outcome::Checked(found));
+        }
+        let mut outputs = Vec::new();
+        let mut output_bytes = 0;
+        for output in &order.step.outputs {
+            if output.availability == Availability::IfAccepted && !accepted {
+                continue;
+            }
+            if let Some(reference) = output.alias {
+                outputs.extend(alias(order, output, reference));
+                continue;
+            }
+            let path = executed.outputs.join(&output.file);
+            if path.symlink_metadata().is_err() {
+                return Err(fail(
+                    format!("it left no output `{}`", output.name),
+                    Some(format!("it has to write a file or a folder at {}", shown(order.step, output))),
+                ));
+            }
+            let made = store.ingest(&path, Ingest::Move).map_err(|error| {
+                fail(format!("its output `{}` cannot be stored: {}", output.name, chain(&error)), None)
+            })?;
+            output_bytes += made.bytes;
+            outputs.push(Output {
+                name: output.name.clone(),
+                object: made.object,
+                bytes: made.bytes,
+                extension: place::extension(&output.file),
+                alias: None,
+            });
+        }
+        let realisation = Realisation {
+            key: order.key,
+            attempt: 0,
+            recipe: order.recipe.to_owned(),
+            step: order.step.name.clone(),
+            builder: order.step.builder.to_string(),
+            outputs,
+            verdict: executed.verdict,
+            isolation: executed.isolation,
+            determinism: match order.step.determinism {
+                graph::Determinism::Bitwise => Determinism::Bitwise,
+                graph::Determinism::None => Determinism::None,
+            },
+            manifest: order.manifest.clone(),
+            log: keep_log(store, &log),
+            refs: snapshots(store, order),
+            cost: Cost {
+                started_ms,
+                seconds: executed.wall.as_secs_f64(),
+                cpu_seconds: executed.cpu_seconds,
+                peak_memory: executed.peak_memory,
+                input_bytes: order.inputs.iter().map(|input| input.bytes).sum(),
+                output_bytes,
+            },
+            boot: String::new(),
+            group: 0,
+        };
+        let precedence = match order.purpose {
+            Purpose::Missing => Precedence::First,
+            // What is lost cannot be served any more, so its successor takes its place.
+            Purpose::Lost(_) | Purpose::Again | Purpose::Check(_) => Precedence::Again,
+        };
+        let recorded = store.record(realisation, precedence).map_err(|error| fail(chain(&error), None))?;
+        Ok(match recorded {
+            Recorded::Written(realisation) => Outcome::Made(Box::new(realisation)),
+            Recorded::Kept(realisation) => Outcome::Found(Box::new(realisation)),
+        })
+    }
+
+    /// A usable result that somebody recorded since the owner looked.
+    fn found(&self, order: &Order<'_>) -> Result<Option<Realisation>, FsError> {
+        if matches!(order.purpose, Purpose::Again | Purpose::Check(_)) {
+            return Ok(None);
+        }
+        let found = self.store.realisation(&order.key)?;
+        Ok(found.filter(|found| {
+            found.isolation >= order.isolation
+                && found.outputs.iter().all(|output| {
+                    output.alias.is_some() || self.store.contains(&output.object)
+                })
+        }))
+    }
+
+    fn job<'b>(
+        &'b self,
+        order: &'b Order<'_>,
+        scratch: &'b Path,
+        log: &'b Path,
+    ) -> Result<Job<'b>, Box<Failed>> {
+        let mut inputs = Vec::new();
+        for (number, input) in order.inputs.iter().enumerate() {
+            let content = match (input.object, input.source) {
+                (None, _) => None,
+                (Some(object), Some(source)) => {
+                    Some((object, source.present(self.store).map_err(|error| Box::new(Failed::new(chain(&error))))?))
+                }
+                (Some(object), None) => Some((object, self.store.path(&object))),
+            };
+            inputs.push(JobInput {
+                reference: input.reference,
+                place: place::file_name(number as u32, &input.extension),
+                content,
+            });
+        }
+        let mut files = Vec::new();
+        for (name, path, object) in &order.files {
+            if !self.store.contains(object) {
+                let (now, _) = self
+                    .store
+                    .snapshot_file(path, kiln_cache::Trust::Rehash)
+                    .map_err(|error| Box::new(Failed::new(chain(&error))))?;
+                if now.digest != object.digest {
+                    let reason = format!("`{name}` changed while the build was running");
+                    return Err(Box::new(Failed::new(reason)));
+                }
+            }
+            files.push((name.clone(), self.store.path(object)));
+        }
+        Ok(Job {
+            step: order.step,
+            inputs,
+            files,
+            passed: order.passed.clone(),
+            tools: order.tools.as_deref().cloned(),
+            cpus: order.cpus,
+            scratch,
+            log,
+            cancel: self.cancel,
+        })
+    }
+}
+
+fn ours(error: impl std::error::Error) -> Box<Failed> {
+    Box::new(Failed::new(chain(&error)))
+}
+
+fn alias(order: &Order<'_>, output: &graph::Output, reference: Reference) -> Option<Output> {
+    let place = order.inputs.iter().position(|input| input.reference == reference)?;
+    let input = &order.inputs[place];
+    Some(Output {
+        name: output.name.clone(),
+        object: input.object?,
+        bytes: input.bytes,
+        extension: input.extension.clone(),
+        alias: Some(place as u32),
+    })
+}
+
+/// How the recipe writes the output's place.
+fn shown(step: &Step, output: &graph::Output) -> String {
+    if step.outputs.len() == 1 && output.name == "out" {
+        "${out}".to_owned()
+    } else {
+        format!("${{out.{}}}", output.name)
+    }
+}
+
+fn exit_help(exit: Exit) -> Option<String> {
+    match exit {
+        Exit::TimedOut(_) => Some("raise the step's `timeout`, or find out why it takes so long".into()),
+        Exit::OutOfMemory { .. } => Some("raise the step's `memory`, or let it use less".into()),
+        Exit::Code(127) => {
+            Some("a program was not found: name it in `tools`, or list it in `files`".into())
+        }
+        Exit::Code(_) | Exit::Signal(_) | Exit::Cancelled => None,
+    }
+}
+
+/// Small sources and files that the step read, so that an explanation can show how they differed.
+fn snapshots(store: &Store, order: &Order<'_>) -> Vec<Object> {
+    let sources = order.inputs.iter().filter(|input| input.source.is_some()).filter_map(|input| input.object);
+    let files = order.files.iter().map(|(_, _, object)| *object);
+    let mut refs: Vec<Object> = sources.chain(files).filter(|object| store.contains(object)).collect();
+    refs.sort_unstable();
+    refs.dedup();
+    refs
+}
+
+fn keep_log(store: &Store, log: &Path) -> Option<Object> {
+    // A log that cannot be kept is no reason to throw the result away.
+    store.ingest(log, Ingest::Move).ok().map(|kept| kept.object)
+}
+
+fn with_log(mut failed: Failed, store: &Store, log: &Path) -> Failed {
+    failed.tail = tail(log).unwrap_or_default();
+    failed.log = keep_log(store, log);
+    failed
+}
+
+/// The last lines of a log; bytes that are no UTF-8 are replaced.
+fn tail(log: &Path) -> io::Result<Vec<String>> {
+    let mut file = fs::File::open(log)?;
+    let length = file.metadata()?.len();
+    let skipped = length.saturating_sub(TAIL_BYTES);
+    file.seek(io::SeekFrom::Start(skipped))?;
+    let mut bytes = Vec::new();
+    file.take(TAIL_BYTES).read_to_end(&mut bytes)?;
+    let text = String::from_utf8_lossy(&bytes);
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    if skipped > 0 && lines.len() > 1 {
+        lines.remove(0);
+    }
+    let surplus = lines.len().saturating_sub(TAIL_LINES);
+    Ok(lines.split_off(surplus))
+}
+
+fn unix_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
+}
+
+/// How a second run's outputs differ from the recorded ones, one difference a line.
+fn compare(
+    store: &Store,
+    step: &Step,
+    recorded: &Realisation,
+    outputs: &Path,
+    verdict: &Option<kiln_cache::Verdict>,
+) -> Result<Vec<String>, kiln_cache::IngestError> {
+    let mut lines = Vec::new();
+    if recorded.verdict != *verdict {
+        let word = |verdict: &Option<kiln_cache::Verdict>| match verdict {
+            Some(verdict) if verdict.accepted => format!("accepted ({})", verdict.reason),
+            Some(verdict) => format!("rejected ({})", verdict.reason),
+            None => "none".to_owned(),
+        };
+        lines.push(format!("verdict: {} → {}", word(&recorded.verdict), word(verdict)));
+    }
+    for output in step.outputs.iter().filter(|output| output.alias.is_none()) {
+        let Some(before) = recorded.output(&output.name) else { continue };
+        let path = outputs.join(&output.file);
+        if path.symlink_metadata().is_err() {
+            lines.push(format!("{}: not made", output.name));
+            continue;
+        }
+        let now = store.ingest(&path, Ingest::Move)?;
+        if now.object != before.object {
+            lines.extend(crate::difference::between(store, &output.name, before.object, now.object));
+        }
+    }
+    Ok(lines)
+}

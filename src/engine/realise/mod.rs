@@ -1,0 +1,77 @@
+//! Building: makes the outputs of the steps that were asked for exist.
+//!
+//! One thread, the owner, holds the whole state and changes it; workers carry steps out and send back what came of
+//! it. Steps are known before they are made: a step whose result is on record costs a look-up, and the bytes
+//! of its inputs are asked for only if it, or what was asked for, really needs them.
+
+mod node;
+mod owner;
+mod report;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    time::Instant,
+};
+
+use kiln_cache::Realisation;
+
+use self::owner::Owner;
+use crate::{
+    attempt::Failed,
+    event::{BuildReport, Event},
+    graph::{Reference, StepId},
+    resolve::{BuildError, Context, closure, resolve},
+    schedule::Capacity,
+};
+
+/// What is asked of a build.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The steps whose outputs have to be there. See [`default_targets`].
+    pub targets: Vec<StepId>,
+    /// What the machine has to give.
+    pub capacity: Capacity,
+    /// Go on after a failure with whatever does not depend on it.
+    pub keep_going: bool,
+    /// Carry these out once more, and count the new results from now on.
+    pub again: BTreeSet<StepId>,
+    /// Carry these out once more, and compare.
+    pub check: BTreeSet<StepId>,
+    /// Of which steps the report says where the outputs are: all, or only those that were asked for.
+    pub locate_all: bool,
+}
+
+/// A build that ended, well or not.
+pub struct Built {
+    /// What came of each step.
+    pub report: BuildReport,
+    /// The results that are now in force, by step.
+    pub results: BTreeMap<StepId, Realisation>,
+    /// The host path of each output that is here, by reference.
+    pub paths: BTreeMap<Reference, PathBuf>,
+    /// Why steps failed, with their logs.
+    pub failures: BTreeMap<StepId, Failed>,
+}
+
+/// Makes the outputs of `options.targets` exist, telling `emit` what happens.
+///
+/// # Errors
+/// If sources are missing, or the store cannot be used. Steps that fail are no error: the report says so.
+pub fn build(
+    context: &Context<'_>,
+    options: &Options,
+    emit: &mut dyn FnMut(Event<'_>),
+) -> Result<Built, BuildError> {
+    let started = Instant::now();
+    let graph = context.graph;
+    let session = context.store.session()?;
+    let asked = options.targets.iter().chain(&options.again).chain(&options.check);
+    let steps = closure(graph, asked.copied());
+    let resolution = resolve(context, &steps)?;
+    emit(Event::Begun { steps: steps.len() });
+    let mut owner = Owner::new(context, options, &resolution, &session, emit);
+    owner.run(&steps)?;
+    context.store.flush()?;
+    Ok(owner.finish(&steps, started))
+}

@@ -1,0 +1,517 @@
+//! The owner of a build's state: the only place where a step's phase changes.
+
+use std::{
+    sync::{
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
+    time::{Duration, Instant},
+};
+
+use kiln_cache::{Digest, Isolation, Realisation, Session};
+
+use super::{
+    Options,
+    node::{Demand, Node, Phase},
+};
+use crate::{
+    attempt::{Input, Order, Outcome, Purpose, Workshop},
+    event::{Event, How},
+    explain::{self, Reason},
+    graph::{Determinism, Reference, StepId},
+    key,
+    resolve::{BuildError, Context, Resolution},
+    schedule::Slots,
+    standing::{Results, Standing},
+};
+
+/// How often finished steps are flushed to the disk.
+const FLUSH_EVERY: Duration = Duration::from_secs(1);
+
+enum Message {
+    Waiting(StepId),
+    Done(StepId, Outcome),
+}
+
+/// The owner of a build's state.
+pub(super) struct Owner<'a, 'b> {
+    pub(super) context: &'a Context<'a>,
+    pub(super) options: &'a Options,
+    pub(super) resolution: &'a Resolution,
+    session: &'a Session<'a>,
+    isolation: Isolation,
+    pub(super) nodes: Vec<Node>,
+    downstream: Vec<Vec<StepId>>,
+    agenda: Vec<StepId>,
+    slots: Slots,
+    /// Nothing new is begun, for this reason.
+    stopping: Option<String>,
+    emit: &'b mut dyn FnMut(Event<'_>),
+}
+
+impl<'a, 'b> Owner<'a, 'b> {
+    pub(super) fn new(
+        context: &'a Context<'a>,
+        options: &'a Options,
+        resolution: &'a Resolution,
+        session: &'a Session<'a>,
+        emit: &'b mut dyn FnMut(Event<'_>),
+    ) -> Self {
+        let graph = context.graph;
+        Self {
+            context,
+            options,
+            resolution,
+            session,
+            isolation: context.executor.isolation(),
+            nodes: graph.steps.iter().map(|_| Node::new()).collect(),
+            downstream: vec![Vec::new(); graph.steps.len()],
+            agenda: Vec::new(),
+            slots: Slots::new(graph, options.capacity, |_| 1),
+            stopping: None,
+            emit,
+        }
+    }
+
+    /// Builds; `steps` is the closure of what was asked for.
+    pub(super) fn run(&mut self, steps: &[StepId]) -> Result<(), BuildError> {
+        for &id in steps {
+            for upstream in self.context.graph.step(id).upstream() {
+                self.downstream[upstream.index()].push(id);
+            }
+        }
+        for &target in self.options.targets.iter().rev() {
+            self.demand(target, Demand::Present);
+        }
+        for &step in self.options.again.iter().chain(&self.options.check) {
+            self.demand(step, Demand::Known);
+        }
+        let workshop = Workshop {
+            store: self.context.store,
+            executor: self.context.executor,
+            cancel: self.context.cancel,
+        };
+        let flushing = AtomicBool::new(false);
+        let mut flushed = Instant::now();
+        std::thread::scope(|scope| {
+            let (sender, receiver) = mpsc::channel();
+            loop {
+                while let Some(step) = self.agenda.pop() {
+                    self.advance(step)?;
+                }
+                if self.context.cancel.is_tripped() {
+                    self.stop("the build was interrupted");
+                }
+                while let Some(step) = self.slots.pop() {
+                    let order = self.start(step);
+                    let (sender, workshop) = (sender.clone(), &workshop);
+                    scope.spawn(move || {
+                        let waiting = || drop(sender.send(Message::Waiting(step)));
+                        let outcome = workshop.carry_out(&order, &waiting);
+                        // The owner listens until the last worker is done.
+                        drop(sender.send(Message::Done(step, outcome)));
+                    });
+                }
+                if self.slots.running() == 0 {
+                    return Ok(());
+                }
+                match receiver.recv() {
+                    Ok(Message::Waiting(step)) => {
+                        let name = &self.context.graph.step(step).name;
+                        (self.emit)(Event::Waiting { step, name });
+                    }
+                    Ok(Message::Done(step, outcome)) => {
+                        self.slots.release(step);
+                        self.done(step, outcome);
+                    }
+                    Err(mpsc::RecvError) => return Ok(()),
+                }
+                if flushed.elapsed() > FLUSH_EVERY && !flushing.swap(true, Ordering::AcqRel) {
+                    flushed = Instant::now();
+                    let (store, flushing) = (self.context.store, &flushing);
+                    scope.spawn(move || {
+                        // A flush that fails is tried again at the end, and reported there.
+                        drop(store.flush());
+                        flushing.store(false, Ordering::Release);
+                    });
+                }
+            }
+        })
+    }
+
+    /// Begins nothing more.
+    fn stop(&mut self, reason: &str) {
+        if self.stopping.is_some() {
+            return;
+        }
+        self.stopping = Some(reason.to_owned());
+        self.slots.clear();
+        for node in &mut self.nodes {
+            if matches!(node.phase, Phase::Queued(_)) {
+                node.phase = Phase::Stopped;
+            }
+        }
+    }
+
+    /// Raises what is asked of a step.
+    fn demand(&mut self, step: StepId, demand: Demand) {
+        let node = &mut self.nodes[step.index()];
+        if node.demand >= demand {
+            return;
+        }
+        node.demand = demand;
+        if matches!(node.phase, Phase::Idle) {
+            node.phase = Phase::Resolving;
+            for upstream in self.context.graph.step(step).upstream() {
+                self.demand(upstream, Demand::Known);
+            }
+        }
+        self.agenda.push(step);
+    }
+
+    /// Moves a step on as far as it can go now.
+    fn advance(&mut self, step: StepId) -> Result<(), BuildError> {
+        match &self.nodes[step.index()].phase {
+            Phase::Resolving => self.look_up(step),
+            Phase::Known => {
+                self.provide(step);
+                Ok(())
+            }
+            Phase::Gathering(_) => {
+                self.gather(step);
+                Ok(())
+            }
+            Phase::Idle
+            | Phase::Queued(_)
+            | Phase::Running(_)
+            | Phase::Failed
+            | Phase::Skipped(_)
+            | Phase::Stopped => Ok(()),
+        }
+    }
+
+    /// Resolving → Known, Gathering or Skipped, once everything upstream is known.
+    fn look_up(&mut self, step: StepId) -> Result<(), BuildError> {
+        let graph = self.context.graph;
+        let mut ready = true;
+        for upstream in graph.step(step).upstream() {
+            match &self.nodes[upstream.index()].phase {
+                Phase::Failed => return self.skip(step, format!("`{}` failed", graph.step(upstream).name)),
+                Phase::Skipped(_) => {
+                    return self.skip(step, format!("`{}` was skipped", graph.step(upstream).name));
+                }
+                Phase::Stopped => return self.skip(step, self.stop_reason()),
+                _ => ready &= self.nodes[upstream.index()].result.is_some(),
+            }
+        }
+        if !ready {
+            return Ok(());
+        }
+        if let Some(reason) = self.standing().withheld(step) {
+            return self.skip(step, reason);
+        }
+        let (key, places) = key::action_key(&self.standing().subject(step));
+        self.session.hold_key(&key)?;
+        let recorded = self.context.store.realisation(&key)?;
+        let node = &mut self.nodes[step.index()];
+        node.key = Some(key);
+        node.places = places;
+        if self.options.again.contains(&step) {
+            node.why = Reason::Again.lines();
+            node.phase = Phase::Gathering(Purpose::Again);
+            self.gather(step);
+            return Ok(());
+        }
+        match recorded {
+            Some(recorded) if recorded.isolation >= self.isolation => {
+                node.result = Some(recorded);
+                node.how = How::Reused;
+                node.phase = Phase::Known;
+                self.provide(step);
+                self.notify(step);
+            }
+            Some(recorded) => {
+                node.why = Reason::WeakerIsolation { recorded: recorded.isolation }.lines();
+                node.phase = Phase::Gathering(Purpose::Missing);
+                self.gather(step);
+            }
+            None => {
+                node.phase = Phase::Gathering(Purpose::Missing);
+                self.nodes[step.index()].why = self.explain(step, key);
+                self.gather(step);
+            }
+        }
+        Ok(())
+    }
+
+    /// Known: if its outputs are asked for and lost, it has to run again; if a check is due, too.
+    fn provide(&mut self, step: StepId) {
+        let lost = if self.nodes[step.index()].demand == Demand::Present { self.lost(step) } else { None };
+        let node = &mut self.nodes[step.index()];
+        let Some(result) = node.result.clone() else { return };
+        if let Some(lost) = lost {
+            node.why = Reason::OutputLost { output: lost }.lines();
+            node.phase = Phase::Gathering(Purpose::Lost(Box::new(result)));
+            self.gather(step);
+        } else if self.options.check.contains(&step) && !node.checked {
+            node.checked = true;
+            if self.context.graph.step(step).determinism == Determinism::None {
+                let text = format!(
+                    "`{}` says determinism = \"none\": --check does not hold it to anything",
+                    self.context.graph.step(step).name
+                );
+                (self.emit)(Event::Note(&text));
+                return self.announce(step);
+            }
+            node.why = Reason::Check.lines();
+            node.phase = Phase::Gathering(Purpose::Check(Box::new(result)));
+            self.gather(step);
+        } else {
+            self.announce(step);
+        }
+    }
+
+    /// The first output of a step whose bytes are not there. What an alias stands for is asked of its maker.
+    fn lost(&mut self, step: StepId) -> Option<String> {
+        for maker in self.standing().makers_behind(step) {
+            self.demand(maker, Demand::Present);
+        }
+        self.standing().lost(step).map(str::to_owned)
+    }
+
+    /// What a reference is in the end, behind aliases.
+    fn origin(&self, reference: Reference) -> Reference {
+        self.context.graph.origin(reference)
+    }
+
+    /// What is known now.
+    pub(super) fn standing(&self) -> Standing<'_> {
+        Standing { context: self.context, resolution: self.resolution, results: &self.nodes }
+    }
+
+    /// Gathering → Queued, once the bytes of all inputs are there.
+    fn gather(&mut self, step: StepId) {
+        let inputs = self.context.graph.step(step).inputs.clone();
+        let mut ready = true;
+        for input in inputs {
+            if let Reference::Output(maker, _) = self.origin(input) {
+                if self.nodes[maker.index()].is_dead() {
+                    let name = self.context.graph.step(maker).name.clone();
+                    let phase = Phase::Skipped(format!("`{name}` was needed again and did not succeed"));
+                    return self.settle(step, phase);
+                }
+                self.demand(maker, Demand::Present);
+                let busy = !matches!(self.nodes[maker.index()].phase, Phase::Known);
+                ready &= !busy && self.standing().is_present(input);
+            }
+        }
+        if !ready {
+            return;
+        }
+        let node = &mut self.nodes[step.index()];
+        if let Phase::Gathering(purpose) = std::mem::replace(&mut node.phase, Phase::Idle) {
+            node.phase = Phase::Queued(purpose);
+            if self.stopping.is_some() {
+                return self.settle(step, Phase::Stopped);
+            }
+            self.slots.push(step);
+        }
+    }
+
+    /// Queued → Running.
+    fn start(&mut self, step: StepId) -> Order<'a> {
+        let context = self.context;
+        let definition = context.graph.step(step);
+        let ground = &self.resolution.grounds[&step];
+        let manifest = key::manifest(&self.standing().subject(step)).to_text();
+        let inputs = self.nodes[step.index()].places.iter().map(|(_, input)| self.order_input(input));
+        let inputs = inputs.collect();
+        let cpus = self.slots.cpus(step);
+        let node = &mut self.nodes[step.index()];
+        let purpose = match std::mem::replace(&mut node.phase, Phase::Idle) {
+            Phase::Queued(purpose) => purpose,
+            other => unreachable!("only queued steps hold slots, and this one is {other:?}"),
+        };
+        node.phase = Phase::Running(purpose.clone());
+        node.announced = false;
+        node.stale = false;
+        let key = node.key.expect("a step is queued only after its key was computed");
+        let estimate = context
+            .history
+            .latest(&definition.name)
+            .and_then(|key| context.store.realisation(&key).ok()?)
+            .map(|last| Duration::from_secs_f64(last.cost.seconds.max(0.0)));
+        let why = &self.nodes[step.index()].why;
+        (self.emit)(Event::Started { step, name: &definition.name, why, estimate });
+        let passed = ground.passed.iter();
+        let files = ground.files.iter();
+        Order {
+            recipe: &context.graph.name,
+            step: definition,
+            key,
+            inputs,
+            files: files.map(|(name, (path, object))| (name.clone(), path.clone(), *object)).collect(),
+            passed: passed.filter_map(|(name, value)| Some((name.clone(), value.clone()?))).collect(),
+            tools: ground.toolbox.tools.clone(),
+            cpus,
+            manifest,
+            purpose,
+            isolation: self.isolation,
+        }
+    }
+
+    fn order_input(&self, reference: Reference) -> Input<'a> {
+        let (object, extension, bytes) = match reference {
+            Reference::Source(id) => {
+                let source = &self.resolution.sources[&id];
+                (source.object, source.extension.clone(), source.bytes)
+            }
+            Reference::Output(step, number) => match self.standing().output(step, number) {
+                Some(output) => (Some(output.object), output.extension.clone(), output.bytes),
+                None => (None, String::new(), 0),
+            },
+        };
+        let source = match self.origin(reference) {
+            Reference::Source(id) => self.resolution.sources.get(&id),
+            Reference::Output(..) => None,
+        };
+        Input { reference, extension, object, bytes, source }
+    }
+
+    /// Running → Known, Failed or Stopped.
+    fn done(&mut self, step: StepId, outcome: Outcome) {
+        let node = &mut self.nodes[step.index()];
+        match outcome {
+            Outcome::Made(result) => self.accept(step, *result, How::Ran),
+            Outcome::Found(result) => self.accept(step, *result, How::Reused),
+            Outcome::Checked(differences) => {
+                node.differences = differences;
+                node.phase = Phase::Known;
+                self.announce(step);
+                self.notify(step);
+            }
+            Outcome::Failed(failed) if matches!(node.phase, Phase::Running(Purpose::Check(_))) => {
+                node.differences = vec![format!("the second run failed: {}", failed.reason)];
+                node.phase = Phase::Known;
+                self.announce(step);
+                self.notify(step);
+            }
+            Outcome::Failed(failed) => {
+                node.failure = Some(failed);
+                node.result = None;
+                self.settle(step, Phase::Failed);
+                if !self.options.keep_going {
+                    let name = &self.context.graph.step(step).name;
+                    self.stop(&format!("`{name}` failed"));
+                }
+            }
+            Outcome::Interrupted => {
+                node.result = None;
+                self.stop("the build was interrupted");
+                self.settle(step, Phase::Stopped);
+            }
+        }
+    }
+
+    /// Takes a result in, and looks again at everything that was computed from another one.
+    fn accept(&mut self, step: StepId, result: Realisation, how: How) {
+        let node = &mut self.nodes[step.index()];
+        if node.stale {
+            node.stale = false;
+            node.result = None;
+            node.phase = Phase::Resolving;
+            self.agenda.push(step);
+            return;
+        }
+        let differs = node.result.as_ref().is_some_and(|before| before.outputs != result.outputs);
+        node.result = Some(result);
+        node.how = how;
+        node.phase = Phase::Known;
+        if differs {
+            self.reconsider_after(step);
+        }
+        self.provide(step);
+        self.notify(step);
+    }
+
+    /// Sends everything below `step` back to where its inputs were not known.
+    fn reconsider_after(&mut self, step: StepId) {
+        let mut pending = self.downstream[step.index()].clone();
+        while let Some(next) = pending.pop() {
+            let node = &mut self.nodes[next.index()];
+            match node.phase {
+                Phase::Known | Phase::Gathering(_) => {}
+                Phase::Queued(_) => self.slots.remove(next),
+                Phase::Running(_) => {
+                    node.stale = true;
+                    continue;
+                }
+                _ => continue,
+            }
+            let node = &mut self.nodes[next.index()];
+            node.phase = Phase::Resolving;
+            node.result = None;
+            self.agenda.push(next);
+            pending.extend(&self.downstream[next.index()]);
+        }
+    }
+
+    fn skip(&mut self, step: StepId, reason: String) -> Result<(), BuildError> {
+        self.settle(step, Phase::Skipped(reason));
+        Ok(())
+    }
+
+    /// Ends a step without a result.
+    fn settle(&mut self, step: StepId, phase: Phase) {
+        let node = &mut self.nodes[step.index()];
+        node.how = if matches!(phase, Phase::Failed) { How::Failed } else { How::Skipped };
+        node.phase = phase;
+        self.announce(step);
+        self.notify(step);
+    }
+
+    /// Has everything that waits for `step` looked at again.
+    fn notify(&mut self, step: StepId) {
+        let Self { downstream, agenda, nodes, .. } = self;
+        let waits = |id: &&StepId| {
+            matches!(nodes[id.index()].phase, Phase::Resolving | Phase::Gathering(_))
+        };
+        agenda.extend(downstream[step.index()].iter().filter(waits));
+        // What an alias stands for is awaited by readers of the alias, which are not its direct neighbours.
+        for &reader in &downstream[step.index()] {
+            let aliases = self.context.graph.step(reader).outputs.iter().any(|output| output.alias.is_some());
+            if aliases {
+                agenda.extend(downstream[reader.index()].iter().filter(waits));
+            }
+        }
+    }
+
+    /// Tells what came of a step, once for each time that it comes to an end.
+    fn announce(&mut self, step: StepId) {
+        if std::mem::replace(&mut self.nodes[step.index()].announced, true) {
+            return;
+        }
+        let report = self.step_report(step);
+        (self.emit)(Event::Finished { step, report: &report });
+    }
+
+    pub(super) fn stop_reason(&self) -> String {
+        match &self.stopping {
+            Some(reason) => format!("not started: {reason}"),
+            None => "not reached".to_owned(),
+        }
+    }
+
+    fn explain(&self, step: StepId, key: Digest) -> Vec<String> {
+        let name = &self.context.graph.step(step).name;
+        let standing = self.standing();
+        let subject = standing.subject(step);
+        explain::reason(self.context, name, key, &|| key::manifest(&subject)).lines()
+    }
+}
+
+impl Results for Vec<Node> {
+    fn result(&self, step: StepId) -> Option<&Realisation> {
+        self[step.index()].result.as_ref()
+    }
+}

@@ -1,0 +1,167 @@
+//! What the steps of a build read from outside: sources, files, variables and programs, looked up once.
+//!
+//! All problems are found before anything runs. This module is unaware of keys and results.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
+
+use kiln_cache::{FsError, Object, Store};
+use rayon::prelude::*;
+
+use crate::{
+    diagnostic::Diagnostic,
+    executor::Executor,
+    graph::{Graph, Reference, SourceId, Step, StepId},
+    project::History,
+    sandbox::Cancel,
+    source::{Reader, Resolved, chain},
+    surroundings::{Surroundings, Toolbox},
+};
+
+/// Everything that a build needs and does not own.
+pub struct Context<'a> {
+    /// The evaluated recipe.
+    pub graph: &'a Graph,
+    /// The store.
+    pub store: &'a Store,
+    /// How sources are read.
+    pub reader: &'a Reader<'a>,
+    /// What steps take from the machine.
+    pub surroundings: &'a Surroundings,
+    /// Who runs them.
+    pub executor: &'a dyn Executor,
+    /// What the project built before.
+    pub history: &'a History,
+    /// Stops everything.
+    pub cancel: &'a Cancel,
+}
+
+/// The steps that nothing depends on.
+pub fn default_targets(graph: &Graph) -> Vec<StepId> {
+    let needed: BTreeSet<StepId> = graph.steps.iter().flat_map(Step::upstream).collect();
+    graph.step_ids().filter(|id| !needed.contains(id)).collect()
+}
+
+/// The steps that `targets` need, themselves included, inputs first.
+pub fn closure(graph: &Graph, targets: impl IntoIterator<Item = StepId>) -> Vec<StepId> {
+    let mut wanted = vec![false; graph.steps.len()];
+    targets.into_iter().for_each(|id| wanted[id.index()] = true);
+    for id in graph.step_ids().rev().filter(|id| id.index() < graph.steps.len()) {
+        if wanted[id.index()] {
+            graph.step(id).upstream().into_iter().for_each(|id| wanted[id.index()] = true);
+        }
+    }
+    graph.step_ids().filter(|id| wanted[id.index()]).collect()
+}
+
+/// Why a build could not begin, or could not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// What the recipe names is not there: one diagnostic each.
+    #[error("{} in what the recipe names", counted(.0.len(), "problem"))]
+    Recipe(Vec<Diagnostic>),
+    /// The store cannot be used.
+    #[error(transparent)]
+    Store(#[from] FsError),
+}
+
+fn counted(count: usize, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
+}
+
+/// What a step's key is made of, apart from its inputs.
+pub struct Ground {
+    /// Its `files`: where they lie, and their content.
+    pub files: BTreeMap<String, (PathBuf, Object)>,
+    /// The same, content only.
+    pub objects: BTreeMap<String, Object>,
+    /// The values of `pass_env`.
+    pub passed: BTreeMap<String, Option<String>>,
+    /// What it can run.
+    pub toolbox: Toolbox,
+}
+
+/// Resolved sources and grounds of the steps in a closure.
+pub struct Resolution {
+    /// The sources that are read.
+    pub sources: BTreeMap<SourceId, Resolved>,
+    /// The rest, by step.
+    pub grounds: BTreeMap<StepId, Ground>,
+}
+
+/// Resolves what the steps of a closure read from outside.
+///
+/// # Errors
+/// All problems, in the order of the recipe.
+pub fn resolve(context: &Context<'_>, steps: &[StepId]) -> Result<Resolution, BuildError> {
+    let graph = context.graph;
+    let used: BTreeSet<SourceId> = steps
+        .iter()
+        .flat_map(|&id| &graph.step(id).inputs)
+        .filter_map(|input| match input {
+            Reference::Source(id) => Some(*id),
+            Reference::Output(..) => None,
+        })
+        .collect();
+    let used: Vec<SourceId> = used.into_iter().collect();
+    let sources: Vec<(SourceId, Result<Resolved, Diagnostic>)> =
+        used.into_par_iter().map(|id| (id, context.reader.resolve(graph.source(id)))).collect();
+    let grounds: Vec<(StepId, Result<Ground, Vec<Diagnostic>>)> =
+        steps.par_iter().map(|&id| (id, ground(context, graph.step(id)))).collect();
+    let mut problems = Vec::new();
+    let mut resolution = Resolution { sources: BTreeMap::new(), grounds: BTreeMap::new() };
+    for (id, source) in sources {
+        match source {
+            Ok(source) => drop(resolution.sources.insert(id, source)),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    for (id, ground) in grounds {
+        match ground {
+            Ok(ground) => drop(resolution.grounds.insert(id, ground)),
+            Err(more) => problems.extend(more),
+        }
+    }
+    if problems.is_empty() {
+        return Ok(resolution);
+    }
+    problems.sort_by_key(|problem| problem.at.as_ref().map(|at| at.span.start));
+    problems.dedup();
+    Err(BuildError::Recipe(problems))
+}
+
+fn ground(context: &Context<'_>, step: &Step) -> Result<Ground, Vec<Diagnostic>> {
+    let mut problems = Vec::new();
+    let mut files = BTreeMap::new();
+    for (pattern, at) in &step.files {
+        match context.reader.files(pattern) {
+            Ok(found) if found.is_empty() => problems.push(
+                Diagnostic::new(format!("no file matches `{pattern}`"))
+                    .at(at.clone(), "nothing matches this pattern"),
+            ),
+            Ok(found) => files.extend(found),
+            Err(problem) => problems.push(
+                Diagnostic::new(problem.message).at(at.clone(), problem.label).help(problem.help),
+            ),
+        }
+    }
+    let toolbox = context.surroundings.toolbox(&step.toolchain).unwrap_or_else(|error| {
+        problems.push(
+            Diagnostic::new(chain(&error))
+                .at(step.at.clone(), "a tool of this step is not on this machine")
+                .help("install it, or correct the name in `tools`"),
+        );
+        Toolbox::default()
+    });
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let objects = files.iter().map(|(name, (_, object))| (name.clone(), *object)).collect();
+    let passed = step.pass_env.iter().map(|name| {
+        (name.clone(), context.surroundings.variable(name).map(str::to_owned))
+    });
+    Ok(Ground { objects, passed: passed.collect(), toolbox, files })
+}
+

@@ -1,0 +1,5 @@
+//! End-to-end tests: the built binary, in temporary folders, with an empty store.
+
+mod harness;
+
+mod build;
