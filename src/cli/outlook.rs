@@ -1,0 +1,62 @@
+//! What the engine plans, for the commands that look ahead or look something up.
+
+use std::collections::BTreeSet;
+
+use kiln_engine::{
+    graph::StepId,
+    plan::{self, Outlook, Plan, Planned},
+    realise::Options,
+    resolve::default_targets,
+    schedule::Capacity,
+};
+
+use super::{
+    failure::Failure,
+    project::{Project, build_failure},
+};
+
+/// The plan for `steps`, or for the whole recipe if there are none.
+pub fn plan(project: &Project, steps: &[StepId]) -> Result<Plan, Failure> {
+    let targets =
+        if steps.is_empty() { default_targets(&project.graph) } else { steps.to_vec() };
+    let options = Options {
+        targets,
+        capacity: Capacity { cpus: 1, memory: u64::MAX },
+        keep_going: true,
+        again: BTreeSet::new(),
+        check: BTreeSet::new(),
+        locate_all: false,
+    };
+    project.with_context(|context| plan::plan(context, &options)).map_err(build_failure)
+}
+
+/// The word for an outlook in JSON documents.
+pub fn word(outlook: &Outlook) -> &'static str {
+    match outlook {
+        Outlook::UpToDate => "up_to_date",
+        Outlook::WouldRun(_) => "would_run",
+        Outlook::MayRun { .. } => "may_run",
+        Outlook::Withheld(_) => "withheld",
+    }
+}
+
+/// Why, one reason a line.
+pub fn lines(project: &Project, planned: &Planned) -> Vec<String> {
+    let name = |&step: &StepId| format!("`{}`", project.graph.step(step).name);
+    match &planned.outlook {
+        Outlook::UpToDate => match planned.result.as_ref().and_then(|result| result.verdict.as_ref()) {
+            Some(verdict) if verdict.accepted => vec![format!("up to date, accepted: {}", verdict.reason)],
+            Some(verdict) => vec![format!("up to date, rejected: {}", verdict.reason)],
+            None => vec!["up to date".to_owned()],
+        },
+        Outlook::WouldRun(reason) => reason.lines(),
+        Outlook::MayRun { after } if after.is_empty() => {
+            vec!["its output is lost from the store, and a step that may run would read it".to_owned()]
+        }
+        Outlook::MayRun { after } => {
+            let names: Vec<String> = after.iter().map(name).collect();
+            vec![format!("unless {} makes the same again", names.join(" and "))]
+        }
+        Outlook::Withheld(reason) => vec![reason.clone()],
+    }
+}
