@@ -131,6 +131,12 @@ pub(super) fn drop_capabilities() -> io::Result<()> {
     check(unsafe { libc::syscall(libc::SYS_capset, &header, none.as_ptr()) }).map(drop)
 }
 
+/// Leaves all supplementary groups, if this process may: an ordinary user may not, and keeps what is the user's own.
+pub(super) fn leave_groups() {
+    // SAFETY: an empty list is read from nowhere.
+    unsafe { libc::setgroups(0, std::ptr::null()) };
+}
+
 /// Leaves the listed kinds of namespaces for new ones.
 pub(super) fn unshare(flags: i32) -> io::Result<()> {
     // SAFETY: none of the flags that are used here (`CLONE_NEW*`) touches this process's memory or files.

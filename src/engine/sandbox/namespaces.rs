@@ -28,6 +28,9 @@ pub(super) fn namespace(feature: Feature) -> Option<i32> {
 /// Makes the namespaces of `plan`; the next child is the first process in them.
 pub(super) fn enter(plan: &Plan) -> Result<(), Failure> {
     let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
+    if !plan.features.is_empty() {
+        kernel::leave_groups();
+    }
     let mut flags = 0;
     for feature in &plan.features {
         if !(plan.network && *feature == Feature::NetNamespace) {

@@ -117,25 +117,34 @@ fn exit_of(status: i32) -> Exit {
     }
 }
 
-/// Ends every process below this one, and returns when all are gone; what those took that were waited for here.
+/// Ends every process below this one, and returns when all are gone.
 ///
 /// Orphans come to this process, so that "no child left" means "nothing left". New ones may be born while others
 /// are being killed, hence the loop; each turn also kills the parents, so that it ends.
 pub(super) fn end_all() -> io::Result<()> {
     let own = tree::own_id();
     loop {
+        if !collect()? {
+            return Ok(());
+        }
         for pid in own.map(tree::descendants).unwrap_or_default() {
             kernel::kill(pid);
         }
         let patience = Instant::now();
-        loop {
-            match kernel::wait(-1, false) {
-                Ok(Some(_)) => {}
-                Ok(None) if patience.elapsed() > Duration::from_millis(5) => break,
-                Ok(None) => std::thread::sleep(Duration::from_micros(200)),
-                Err(error) if error.raw_os_error() == Some(libc::ECHILD) => return Ok(()),
-                Err(error) => return Err(error),
-            }
+        while patience.elapsed() < Duration::from_millis(5) && collect()? {
+            std::thread::sleep(Duration::from_micros(200));
+        }
+    }
+}
+
+/// Collects the children that have ended; whether there are others.
+fn collect() -> io::Result<bool> {
+    loop {
+        match kernel::wait(-1, false) {
+            Ok(Some(_)) => {}
+            Ok(None) => return Ok(true),
+            Err(error) if error.raw_os_error() == Some(libc::ECHILD) => return Ok(false),
+            Err(error) => return Err(error),
         }
     }
 }

@@ -3,10 +3,12 @@
 //! Every refusal stands beside a control: the same act, under `off` or by the test itself, succeeds. The target has a
 //! `main` of its own, since the sandbox starts copies of the executable that it runs in.
 
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the message")]
+
 use std::{
     ffi::{OsStr, OsString},
     fs::{self, File},
-    os::unix::{ffi::OsStrExt, fs::PermissionsExt},
+    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
     process::{Command, ExitCode, Stdio},
     time::{Duration, Instant},
@@ -25,6 +27,8 @@ use libtest_mimic::{Arguments, Failed, Trial};
 const BUILTIN: &str = "--builtin-that-lists";
 /// The argument by which this executable is a kiln that runs one long step and is killed.
 const VICTIM: &str = "--victim";
+/// The argument by which this executable is a kiln that runs a step which tells its groups.
+const GROUPS: &str = "--groups";
 /// The argument by which this executable measures what the sandbox costs.
 const MEASURE: &str = "--measure";
 
@@ -34,6 +38,7 @@ fn main() -> ExitCode {
         Some(INIT_WORD) => return init_main(&arguments[2..]),
         Some(BUILTIN) => return list_what_is_seen(),
         Some(VICTIM) => return be_a_victim(Path::new(&arguments[2])),
+        Some(GROUPS) => return tell_groups(),
         Some(MEASURE) => return measure(),
         _ => {}
     }
@@ -73,6 +78,7 @@ tests![
     a_step_cannot_see_other_processes,
     a_step_cannot_look_into_its_init,
     a_step_runs_as_an_ordinary_user_without_rights,
+    a_step_of_root_is_in_no_group_of_the_host,
     a_step_cannot_gain_namespaces_mounts_or_set_user_id_bits,
     a_step_has_no_descriptor_of_the_caller,
     temporary_files_are_private_and_do_not_reach_the_host,
@@ -432,6 +438,31 @@ fn a_step_runs_as_an_ordinary_user_without_rights() {
     let owner =
         Step::full("stat -c %u:%g /build/in/0 /build/work").input(&host.path().join("x"), "0");
     assert_eq!(owner.succeeds(), "1000:1000\n1000:1000\n");
+}
+
+/// Prints the groups of a step with no isolation, then of one with full.
+fn tell_groups() -> ExitCode {
+    for isolation in [Wanted::Off, Wanted::Full] {
+        print!("{}", Step::new(isolation, &["grep", "Groups", "/proc/self/status"]).succeeds());
+    }
+    ExitCode::SUCCESS
+}
+
+fn a_step_of_root_is_in_no_group_of_the_host() {
+    if !is_root() {
+        println!("skipped: only root can leave its groups");
+        return;
+    }
+    let told = Command::new("setpriv")
+        .args(["--groups", "4"])
+        .arg(std::env::current_exe().unwrap())
+        .arg(GROUPS)
+        .output()
+        .unwrap();
+    let told = String::from_utf8(told.stdout).unwrap();
+    let groups: Vec<_> =
+        told.lines().map(|line| line.trim_start_matches("Groups:").trim()).collect();
+    assert_eq!(groups, ["4", ""]);
 }
 
 fn a_step_cannot_gain_namespaces_mounts_or_set_user_id_bits() {
@@ -884,7 +915,14 @@ fn measure() -> ExitCode {
             (total / repeat).saturating_sub(plain)
         );
     }
-    let mode = fs::metadata(std::env::current_exe().unwrap()).unwrap().permissions().mode();
-    println!("executable of mode {mode:o}");
+    let tools = tools::resolve(&["python3".to_owned()], OsStr::new("/usr/bin")).unwrap();
+    println!("python3 and the core utilities: {} binds", tools.binds.len());
+    let begin = Instant::now();
+    for _ in 0..repeat {
+        let mut step = Step::new(Wanted::Full, &["true"]);
+        step.spec.view = View::Tools(tools.clone());
+        step.try_run().unwrap();
+    }
+    println!("full, with tools: {:?}", begin.elapsed() / repeat);
     ExitCode::SUCCESS
 }
