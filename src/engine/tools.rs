@@ -141,7 +141,9 @@ impl Search {
         for name in names.iter().collect::<BTreeSet<_>>() {
             tools.push(self.find(name)?);
         }
-        let core = CORE.iter().filter_map(|name| Found::in_folders(name, &self.core_folders()));
+        let core = CORE
+            .split_ascii_whitespace()
+            .filter_map(|name| Found::in_folders(name, &self.core_folders()));
         let core: Vec<Found> = core.collect();
         let Some(cache) = &self.cache else {
             return Ok(describe(&tools, &core, None));
@@ -216,123 +218,14 @@ pub fn resolve(names: &[String], path_env: &OsStr) -> Result<ToolSet, ToolError>
 
 /// What every step with `tools` can run besides: what shell scripts take for granted. Those that a host lacks are left
 /// out.
-const CORE: &[&str] = &[
-    "[",
-    "arch",
-    "awk",
-    "b2sum",
-    "base32",
-    "base64",
-    "basename",
-    "basenc",
-    "cat",
-    "chgrp",
-    "chmod",
-    "chown",
-    "cksum",
-    "cmp",
-    "comm",
-    "cp",
-    "csplit",
-    "cut",
-    "date",
-    "dd",
-    "df",
-    "diff",
-    "diff3",
-    "dir",
-    "dirname",
-    "du",
-    "echo",
-    "egrep",
-    "env",
-    "expand",
-    "expr",
-    "factor",
-    "false",
-    "fgrep",
-    "find",
-    "fmt",
-    "fold",
-    "grep",
-    "groups",
-    "gunzip",
-    "gzip",
-    "head",
-    "hostid",
-    "id",
-    "install",
-    "join",
-    "kill",
-    "link",
-    "ln",
-    "logname",
-    "ls",
-    "md5sum",
-    "mkdir",
-    "mkfifo",
-    "mktemp",
-    "mv",
-    "nice",
-    "nl",
-    "nohup",
-    "nproc",
-    "numfmt",
-    "od",
-    "paste",
-    "pathchk",
-    "pr",
-    "printenv",
-    "printf",
-    "ptx",
-    "pwd",
-    "readlink",
-    "realpath",
-    "rm",
-    "rmdir",
-    "sdiff",
-    "sed",
-    "seq",
-    "sh",
-    "sha1sum",
-    "sha224sum",
-    "sha256sum",
-    "sha384sum",
-    "sha512sum",
-    "shred",
-    "shuf",
-    "sleep",
-    "sort",
-    "split",
-    "stat",
-    "stdbuf",
-    "stty",
-    "sum",
-    "sync",
-    "tac",
-    "tail",
-    "tar",
-    "tee",
-    "test",
-    "timeout",
-    "touch",
-    "tr",
-    "true",
-    "truncate",
-    "tsort",
-    "tty",
-    "uname",
-    "unexpand",
-    "uniq",
-    "unlink",
-    "vdir",
-    "wc",
-    "who",
-    "whoami",
-    "xargs",
-    "yes",
-    "zcat",
-];
+const CORE: &str = "\
+    [ arch awk b2sum base32 base64 basename basenc cat chgrp chmod chown cksum cmp comm cp csplit \
+    cut date dd df diff diff3 dir dirname du echo egrep env expand expr factor false fgrep find \
+    fmt fold grep groups gunzip gzip head hostid id install join kill link ln logname ls md5sum \
+    mkdir mkfifo mktemp mv nice nl nohup nproc numfmt od paste pathchk pr printenv printf ptx pwd \
+    readlink realpath rm rmdir sdiff sed seq sh sha1sum sha224sum sha256sum sha384sum sha512sum \
+    shred shuf sleep sort split stat stdbuf stty sum sync tac tail tar tee test timeout touch tr \
+    true truncate tsort tty uname unexpand uniq unlink vdir wc who whoami xargs yes zcat";
 
 /// Shared libraries and what programs of the system keep with them.
 const LIBRARIES: [&str; 9] = [
