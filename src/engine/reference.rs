@@ -36,6 +36,20 @@ pub fn builder_help(builder: &Builder) -> String {
     text
 }
 
+/// What a step that runs a program can say, as plain text of at most 96 columns.
+pub fn command_help() -> String {
+    let mut text = format!("command, version {}\n\n", language::COMMAND_VERSION);
+    fill(&mut text, COMMANDS, 0);
+    text.push_str("\nKeys\n");
+    for key in language::COMMAND.iter().chain(language::STEP) {
+        let _ = writeln!(text, "  {} ({})", key.name, presence(key.presence));
+        fill(&mut text, &format!("{}. {}", sentence(key.takes), key.doc), 6);
+    }
+    let example = COMMAND_EXAMPLE.trim().trim_start_matches("```toml").trim_end_matches("```");
+    let _ = write!(text, "\nExample\n{}", indented(example.trim(), 2));
+    text
+}
+
 fn help_args(text: &mut String, args: &[Arg], indent: usize) {
     for arg in args {
         let _ = writeln!(text, "{:indent$}{} ({})", "", arg.name, presence(arg.presence));
