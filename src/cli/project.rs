@@ -101,7 +101,7 @@ impl Project {
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect();
         Ok(Self {
-            surroundings: Surroundings::new(variables, store.home().join("facts")),
+            surroundings: Surroundings::new(variables, dir.clone(), store.home().join("facts")),
             executor: LocalExecutor::new(wanted, exe),
             trust: if evaluation.rehash { Trust::Rehash } else { Trust::Cached },
             dir,
@@ -136,21 +136,29 @@ impl Project {
 
     /// The step called `name`.
     pub fn step(&self, name: &str) -> Result<StepId, Failure> {
-        self.graph.find(name).ok_or_else(|| {
-            let names = self.graph.steps.iter().map(|step| step.name.as_str());
-            let near = kiln_engine::diagnostic::nearest(name, names.clone());
-            let help = match near {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => format!("its steps are {}", names.collect::<Vec<_>>().join(", ")),
-            };
-            Failure::usage(format!("the recipe `{}` has no step `{name}`", self.graph.name), help)
-        })
+        find_step(&self.graph, name)
     }
 
     /// The steps called `names`.
     pub fn steps(&self, names: &[String]) -> Result<Vec<StepId>, Failure> {
         names.iter().map(|name| self.step(name)).collect()
     }
+}
+
+/// The step called `name` in `graph`.
+///
+/// # Errors
+/// If there is none: the nearest name, or all.
+pub fn find_step(graph: &Graph, name: &str) -> Result<StepId, Failure> {
+    graph.find(name).ok_or_else(|| {
+        let names = graph.steps.iter().map(|step| step.name.as_str());
+        let near = kiln_engine::diagnostic::nearest(name, names.clone());
+        let help = match near {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("its steps: {}", names.collect::<Vec<_>>().join(", ")),
+        };
+        Failure::usage(format!("the recipe `{}` has no step `{name}`", graph.name), help)
+    })
 }
 
 /// What deployments point at, from the registry.
@@ -166,17 +174,18 @@ impl Pointers for RegistryPointers<'_> {
 
 /// Opens the store.
 pub fn open_store(global: &Global) -> Result<Store, Failure> {
-    let home = match &global.home {
-        Some(home) => home.clone(),
-        None => default_home().ok_or_else(|| {
-            Failure::usage(
-                "there is no place for the store: neither HOME nor XDG_DATA_HOME is set",
-                "say where it is: KILN_HOME=DIR, or --home DIR",
-            )
-        })?,
-    };
-    Store::open(&home).map_err(|error| {
+    Store::open(&store_home(global)?).map_err(|error| {
         Failure::environment(&error, "kiln doctor tells what is wrong; --home DIR names another place")
+    })
+}
+
+/// Where the store is, or is to be.
+pub fn store_home(global: &Global) -> Result<PathBuf, Failure> {
+    global.home.clone().or_else(default_home).ok_or_else(|| {
+        Failure::usage(
+            "there is no place for the store: neither HOME nor XDG_DATA_HOME is set",
+            "say where it is: KILN_HOME=DIR, or --home DIR",
+        )
     })
 }
 

@@ -127,7 +127,7 @@ const RESPONSE: &str = ".response.json";
 impl Executor for LocalExecutor {
     fn isolation(&self) -> Isolation {
         match self.wanted {
-            Wanted::Full => degree(self.capabilities.isolation()),
+            Wanted::Full => self.capabilities.isolation(),
             Wanted::Off => Isolation::Off,
         }
     }
@@ -158,20 +158,12 @@ impl Executor for LocalExecutor {
         Ok(Executed {
             exit: ran.exit,
             verdict,
-            isolation: degree(ran.isolation),
+            isolation: ran.isolation,
             cpu_seconds: ran.cpu_seconds,
             peak_memory: ran.peak_memory,
             wall: ran.wall,
             outputs: job.scratch.join("out"),
         })
-    }
-}
-
-fn degree(isolation: sandbox::Isolation) -> Isolation {
-    match isolation {
-        sandbox::Isolation::Off => Isolation::Off,
-        sandbox::Isolation::Partial => Isolation::Partial,
-        sandbox::Isolation::Full => Isolation::Full,
     }
 }
 

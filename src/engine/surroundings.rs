@@ -13,13 +13,14 @@ use std::{
 use crate::{
     graph::Toolchain,
     host::{self, HostIdentity},
-    tools::{self, ToolError, ToolSet},
+    tools::{Search, ToolError, ToolSet},
 };
 
 /// The caller's environment, and what of it was looked up.
 pub struct Surroundings {
     variables: BTreeMap<String, String>,
     path: OsString,
+    folder: PathBuf,
     cache: PathBuf,
     host: OnceLock<HostIdentity>,
     tools: Mutex<BTreeMap<Vec<String>, Arc<ToolSet>>>,
@@ -35,10 +36,11 @@ pub struct Toolbox {
 }
 
 impl Surroundings {
-    /// The surroundings of a caller with these variables; what is slow to find out is remembered in the folder `cache`.
-    pub fn new(variables: BTreeMap<String, String>, cache: PathBuf) -> Self {
+    /// The surroundings of a caller with these variables, for a recipe in `folder`; what is slow to find out is
+    /// remembered in the folder `cache`.
+    pub fn new(variables: BTreeMap<String, String>, folder: PathBuf, cache: PathBuf) -> Self {
         let path = variables.get("PATH").map(OsString::from).unwrap_or_default();
-        Self { variables, path, cache, host: OnceLock::new(), tools: Mutex::default() }
+        Self { variables, path, folder, cache, host: OnceLock::new(), tools: Mutex::default() }
     }
 
     /// Architecture and operating system: `x86_64-linux`.
@@ -93,12 +95,20 @@ impl Surroundings {
         }
     }
 
+    fn search(&self, names: &[String]) -> Result<ToolSet, ToolError> {
+        Search::new(&self.path)
+            .variables(&self.variables)
+            .folder(&self.folder)
+            .cache(&self.cache)
+            .resolve(names)
+    }
+
     fn tool_set(&self, names: &[String]) -> Result<Arc<ToolSet>, ToolError> {
         let mut known = self.tools.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(set) = known.get(names) {
             return Ok(Arc::clone(set));
         }
-        let set = Arc::new(tools::resolve(names, &self.path)?);
+        let set = Arc::new(self.search(names)?);
         known.insert(names.to_vec(), Arc::clone(&set));
         Ok(set)
     }
