@@ -13,14 +13,16 @@ mod cpu;
 mod functions;
 mod gemm;
 mod loss;
+mod matrix;
 mod random;
 mod reduce;
 
 pub use adam::{Adam, AdamState};
 pub use cpu::{Cpu, Isa, Threads};
 pub use functions::{exp, log, sigmoid, tanh};
-pub use gemm::{Matrix, Start, product};
+pub use gemm::{Start, product};
 pub use loss::{relu, relu_backward, sigmoid_cross_entropy, softmax_cross_entropy, softmax_rows};
+pub use matrix::Matrix;
 pub use random::Philox;
 pub use reduce::{CHUNK, LANES, column_sums};
 

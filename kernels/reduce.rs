@@ -5,7 +5,7 @@
 
 use crate::arithmetic::Arithmetic;
 use crate::cpu::{Cpu, Kernel};
-use crate::gemm::Matrix;
+use crate::matrix::Matrix;
 
 /// Terms in one link of a long chain.
 pub const CHUNK: usize = 512;
