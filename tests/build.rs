@@ -1,4 +1,8 @@
-//! What reruns, and what does not.
+//! What reruns and what does not, what a build says of it, and where its results are found.
+
+use std::{path::Path, process::Stdio};
+
+use insta::assert_snapshot;
 
 use crate::harness::Project;
 
@@ -42,7 +46,11 @@ fn comments_key_order_names_and_unused_parameters_rerun_nothing() {
     let project = chain();
     project.build(&[]).exits(0);
     project.edit("kiln.toml", "unused = 1", "unused = 2 # and a comment");
-    project.edit("kiln.toml", "[params]\nsuffix = \"one\"", "[params]\n# the suffix\nsuffix = \"one\"");
+    project.edit(
+        "kiln.toml",
+        "[params]\nsuffix = \"one\"",
+        "[params]\n# the suffix\nsuffix = \"one\"",
+    );
     project.edit("kiln.toml", "steps.sort]", "steps.ordered]\ndescription = \"sorted\"");
     project.edit("kiln.toml", "${sort}", "${ordered}");
     let build = project.build(&[]).exits(0);
@@ -69,4 +77,283 @@ fn the_same_bytes_rerun_nothing_and_an_equal_output_cuts_off_the_rest() {
     assert_eq!(project.build(&[]).exits(0).ran(), ["sort"]);
     project.write("words.txt", "a\nc\n");
     assert_eq!(project.build(&[]).exits(0).ran(), ["count", "sort"]);
+}
+
+const NUMBERS: &str = r#"
+name = "numbers"
+
+[params]
+factor = 2
+
+[sources]
+numbers = "numbers.txt"
+
+[steps.check]
+run = "grep -c . ${sources.numbers} > ${out}"
+
+[steps.times]
+run = "while read n; do echo $((n * ${params.factor})); done < ${sources.numbers} > ${out}"
+
+[steps.sum]
+run = "awk '{ s += $1 } END { print s }' ${times} > ${out}"
+"#;
+
+#[test]
+fn going_back_to_an_old_parameter_or_an_old_source_finds_everything_there() {
+    let project = Project::new(NUMBERS);
+    project.write("numbers.txt", "1\n2\n3\n");
+    let first = project.build(&[]).exits(0).identity();
+    project.edit("kiln.toml", "factor = 2", "factor = 3");
+    assert_eq!(project.build(&[]).exits(0).ran(), ["sum", "times"]);
+    assert_eq!(project.read("result/sum"), "18\n");
+    project.write("numbers.txt", "4\n");
+    assert_eq!(project.build(&[]).exits(0).ran(), ["check", "sum", "times"]);
+    project.edit("kiln.toml", "factor = 3", "factor = 2");
+    project.write("numbers.txt", "1\n2\n3\n");
+    let back = project.build(&[]).exits(0);
+    assert_eq!(back.steps("reused"), ["check", "sum", "times"]);
+    assert_eq!(back.identity(), first);
+    assert_eq!(project.read("result/sum"), "12\n");
+}
+
+#[test]
+fn what_a_build_says_is_what_ran_why_and_where_the_result_is() {
+    let project = chain();
+    assert_snapshot!(project.kiln(&["build", "--jobs", "1"]).exits(0).redacted(), @r###"
+      running sort: never built
+         made sort in [TIME]
+      running count: never built
+         made count in [TIME]
+      running label: never built
+         made label in [TIME]
+    built 3 steps: 3 ran, 12 B made, in [TIME]
+    --- stdout
+    result/label
+    "###);
+    assert_snapshot!(project.kiln(&["build"]).exits(0).redacted(), @r###"
+    built 3 steps: 3 reused, in [TIME]
+    --- stdout
+    result/label
+    "###);
+    project.edit("kiln.toml", "suffix = \"one\"", "suffix = \"two\"");
+    project.write("words.txt", "b\na\nc\n");
+    assert_snapshot!(project.kiln(&["build", "--jobs", "1"]).exits(0).redacted(), @r###"
+      running sort: input sources.words: file [DIGEST] → file [DIGEST]
+         made sort in [TIME]
+      running count: input sort: file [DIGEST] → file [DIGEST]
+         made count in [TIME]
+      running label: run: { cat ${count}; echo one; } > ${out} → { cat ${count}; echo two; } > ${out} (and 1 more)
+         made label in [TIME]
+    built 3 steps: 3 ran, 14 B made, in [TIME]
+    --- stdout
+    result/label
+    "###);
+}
+
+#[test]
+fn the_report_has_the_documented_keys() {
+    let project = chain();
+    let build = project.build(&[]).exits(0);
+    assert!(build.run.stderr().is_empty(), "{:?}", build.run);
+    let keys =
+        |value: &serde_json::Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    assert_eq!(keys(&build.document), ["interrupted", "recipe", "seconds", "steps"]);
+    let sort = build.step("sort");
+    assert_eq!(
+        keys(sort),
+        [
+            "action_key",
+            "determinism",
+            "how",
+            "isolation",
+            "log",
+            "outputs",
+            "reason",
+            "seconds",
+            "step",
+            "verdict",
+            "why"
+        ]
+    );
+    assert_eq!(keys(&sort["outputs"]["out"]), ["bytes", "digest", "executable", "kind", "path"]);
+    assert_eq!(sort["outputs"]["out"]["kind"], "file");
+    assert_eq!(sort["outputs"]["out"]["bytes"], 4);
+    assert_eq!(sort["determinism"], "bitwise");
+    assert_eq!(sort["verdict"], serde_json::Value::Null);
+    assert_eq!(sort["why"], serde_json::json!(["never built"]));
+    let digest = sort["outputs"]["out"]["digest"].as_str().unwrap();
+    // `printf 'a\nb\n' | b3sum`
+    assert_eq!(digest, "41153ec5e22e7e1d208eec929ef45dcd31fd71283799b0615bb8753491715e5b");
+    assert!(Path::new(sort["outputs"]["out"]["path"].as_str().unwrap()).is_file());
+}
+
+#[test]
+fn only_what_a_step_that_was_asked_for_needs_is_built() {
+    let project = Project::new(NUMBERS);
+    project.write("numbers.txt", "1\n");
+    let build = project.build(&["times"]).exits(0);
+    assert_eq!(build.ran(), ["times"]);
+    assert_eq!(project.read("result/times"), "2\n");
+    assert!(!project.dir().join("result/sum").exists());
+}
+
+#[test]
+fn which_steps_are_linked_is_the_users_choice() {
+    let project = chain();
+    project.build(&["--link", "none"]).exits(0);
+    assert!(!project.dir().join("result").exists());
+    project.build(&[]).exits(0);
+    assert_eq!(project.linked(), ["label"]);
+    project.build(&["--link", "all"]).exits(0);
+    assert_eq!(project.linked(), ["count", "label", "sort"]);
+    project.build(&[]).exits(0);
+    assert_eq!(project.linked(), ["label"]);
+}
+
+const CHECKED: &str = r#"
+name = "checked"
+
+[steps.clock]
+run = "mkdir ${out}; date +%s%N > ${out}/when; echo same > ${out}/what; head -c 16 /dev/urandom > ${out}/noise"
+
+[steps.steady]
+run = "echo 1 > ${out}"
+
+[steps.honest]
+run = "date +%s%N > ${out}"
+determinism = "none"
+"#;
+
+#[test]
+fn check_shows_file_by_file_what_is_not_reproducible() {
+    let project = Project::new(CHECKED);
+    project.build(&[]).exits(0);
+    let before = project.read("result/clock/when");
+    assert_snapshot!(project.kiln(&["build", "--check", "clock"]).exits(1).redacted(), @r###"
+      running clock: asked for with --check
+      differs clock: out/noise: 16 → 16 bytes, first difference at byte 1
+      differs clock: out/when: 20 → 20 bytes, first difference at byte 11
+    built 1 step: 1 reused, in [TIME]
+    checked 1 step: 1 not reproducible
+    help: look for times, random numbers and the order of files or threads; a step that cannot do without says determinism = "none"
+    --- stdout
+    result/clock
+    "###);
+    assert_eq!(project.read("result/clock/when"), before, "a check changes nothing");
+    assert_snapshot!(project.kiln(&["build", "--check", "steady"]).exits(0).redacted(), @r###"
+      running steady: asked for with --check
+    built 1 step: 1 reused, in [TIME]
+    checked 1 step: the same bytes again
+    --- stdout
+    result/steady
+    "###);
+    assert_snapshot!(project.kiln(&["build", "--check", "honest"]).exits(0).redacted(), @r###"
+    note: `honest` says determinism = "none": --check does not hold it to anything
+    built 1 step: 1 reused, in [TIME]
+    --- stdout
+    result/honest
+    "###);
+    let build = project.build(&["--check"]).exits(1);
+    assert_eq!(build.step("clock")["differences"].as_array().unwrap().len(), 2);
+    assert_eq!(build.step("steady")["differences"], serde_json::Value::Null);
+    assert_eq!(build.step("honest")["differences"], serde_json::Value::Null);
+}
+
+#[test]
+fn again_records_a_further_attempt_which_counts_from_then_on() {
+    let project = Project::new(
+        "name = \"again\"\n\n[steps.when]\nrun = \"date +%s%N > ${out}\"\n\n[steps.copy]\nrun = \"cat ${when} > ${out}\"\n",
+    );
+    project.build(&[]).exits(0);
+    let first = project.read("result/copy");
+    let build = project.build(&["--again", "when"]).exits(0);
+    assert_eq!(build.ran(), ["copy", "when"]);
+    let second = project.read("result/copy");
+    assert_ne!(first, second);
+    assert_eq!(project.build(&[]).exits(0).ran(), [] as [&str; 0]);
+    assert_eq!(project.read("result/copy"), second);
+}
+
+#[test]
+fn results_are_served_only_to_who_asks_for_no_more_isolation() {
+    let project = chain();
+    let off = project.build(&["--sandbox", "off"]).exits(0);
+    assert_eq!(off.step("sort")["isolation"], "off");
+    let full = project.build(&[]).exits(0);
+    if full.step("sort")["isolation"] == "off" {
+        eprintln!("skipped: this machine has no isolation at all");
+        return;
+    }
+    assert_eq!(full.ran(), ["count", "label", "sort"]);
+    assert_snapshot!(full.step("sort")["why"].to_string(), @r###"
+    ["the recorded result was made with weaker isolation (off)"]
+    "###);
+    assert_eq!(
+        full.identity(),
+        off.identity(),
+        "how well a step is kept apart is no part of what it is"
+    );
+    assert_eq!(project.build(&["--sandbox", "off"]).exits(0).ran(), [] as [&str; 0]);
+    assert_eq!(project.build(&[]).exits(0).ran(), [] as [&str; 0]);
+}
+
+#[test]
+fn what_is_lost_from_the_store_is_made_again_with_a_line_that_says_so() {
+    let project = chain();
+    let first = project.build(&[]).exits(0);
+    project.lose(first.step("label")["outputs"]["out"]["path"].as_str().unwrap());
+    assert_snapshot!(project.kiln(&["build"]).exits(0).redacted(), @r###"
+      running label: its output `out` is lost from the store
+         made label in [TIME]
+    built 3 steps: 1 ran, 2 reused, 6 B made, in [TIME]
+    --- stdout
+    result/label
+    "###);
+    assert_eq!(project.read("result/label"), "2\none\n");
+    // An output that nothing needs to read is not missed.
+    project.lose(first.step("sort")["outputs"]["out"]["path"].as_str().unwrap());
+    assert_eq!(project.build(&["--link", "none"]).exits(0).ran(), [] as [&str; 0]);
+    assert_eq!(project.kiln(&["build", "--link", "all"]).exits(0).code(), 0);
+    assert_eq!(project.read("result/sort"), "a\nb\n");
+}
+
+#[test]
+fn the_same_recipe_elsewhere_has_the_same_keys_and_the_same_bytes() {
+    let here = chain();
+    let first = here.build(&["--jobs", "1"]).exits(0).identity();
+    let there = Project::at("a path with spaces")
+        .variable("TZ", "Asia/Tokyo")
+        .variable("LANG", "de_DE.UTF-8")
+        .variable("LC_ALL", "de_DE.UTF-8")
+        .variable("USER", "somebody");
+    there.write("kiln.toml", CHAIN);
+    there.write("words.txt", "b\na\n");
+    assert_eq!(there.build(&["--jobs", "4"]).exits(0).identity(), first);
+    // A second project finds what the first one built.
+    let third = Project::at("third").sharing_store_with(&there);
+    third.write("kiln.toml", CHAIN);
+    third.write("words.txt", "b\na\n");
+    assert_eq!(third.build(&[]).exits(0).ran(), [] as [&str; 0]);
+}
+
+#[test]
+fn two_builds_at_once_run_each_step_once() {
+    let project = Project::new(
+        "name = \"once\"\n\n[steps.make]\nrun = \"sleep 1; head -c 8 /dev/urandom | od -An -tx1 > ${out}\"\n",
+    );
+    let builds: Vec<_> = (0..2)
+        .map(|_| {
+            let mut command = project.command(&["build", "--json", "--link", "none"]);
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+        })
+        .collect();
+    let documents: Vec<serde_json::Value> = builds
+        .into_iter()
+        .map(|child| serde_json::from_slice(&child.wait_with_output().unwrap().stdout).unwrap())
+        .collect();
+    let of = |document: &serde_json::Value| document["steps"][0].clone();
+    let mut hows: Vec<String> = documents.iter().map(|one| of(one)["how"].to_string()).collect();
+    hows.sort();
+    assert_eq!(hows, ["\"ran\"", "\"reused\""]);
+    assert_eq!(of(&documents[0])["outputs"], of(&documents[1])["outputs"]);
 }

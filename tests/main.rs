@@ -3,3 +3,9 @@
 mod harness;
 
 mod build;
+mod confined;
+mod failures;
+mod recipe;
+mod steps;
+mod structure;
+mod tumour;

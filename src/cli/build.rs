@@ -129,6 +129,7 @@ pub fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
         print_json(&built.report);
     } else {
         summary::print(&project, &built);
+        summary::print_checks(&project, &built, &plan.check);
         for path in linked {
             anstream::println!("{}", path.display());
         }
@@ -217,7 +218,10 @@ fn remember(
     if news {
         let at = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
         history.save(store, at).map_err(|error| {
-            Failure::environment(&error, "what was built is in the store, but the collector may take it")
+            Failure::environment(
+                &error,
+                "what was built is in the store, but the collector may take it",
+            )
         })?;
     }
     Ok(())
@@ -225,7 +229,10 @@ fn remember(
 
 fn capacity(flow: &Flow) -> Capacity {
     let cpus = flow.jobs.or_else(|| std::thread::available_parallelism().ok());
-    Capacity { cpus: cpus.map_or(1, |cpus| u32::try_from(cpus.get()).unwrap_or(u32::MAX)), memory: memory() }
+    Capacity {
+        cpus: cpus.map_or(1, |cpus| u32::try_from(cpus.get()).unwrap_or(u32::MAX)),
+        memory: memory(),
+    }
 }
 
 /// Bytes of memory of this machine.
@@ -239,9 +246,10 @@ fn weak_isolation(project: &Project, sandbox: SandboxChoice) -> Option<String> {
     let degree = project.executor.isolation();
     match (sandbox, degree) {
         (_, Isolation::Full) => None,
-        (SandboxChoice::Off, _) => {
-            Some("steps are not kept apart from this machine (--sandbox=off); results are recorded so".into())
-        }
+        (SandboxChoice::Off, _) => Some(
+            "steps are not kept apart from this machine (--sandbox=off); results are recorded so"
+                .into(),
+        ),
         (SandboxChoice::Full, _) => {
             let missing = project.executor.capabilities().missing();
             let missing: Vec<&str> = missing.map(|one| one.feature.name()).collect();

@@ -12,7 +12,9 @@ use super::{
 
 /// Print a completion script for a shell.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  source <(kiln completions bash)\n  kiln completions fish > ~/.config/fish/completions/kiln.fish")]
+#[command(
+    after_help = "Examples:\n  source <(kiln completions bash)\n  kiln completions fish > ~/.config/fish/completions/kiln.fish"
+)]
 pub struct Args {
     /// The shell.
     #[arg(value_name = "SHELL")]

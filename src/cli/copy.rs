@@ -17,7 +17,9 @@ use super::{
 ///
 /// Builds nothing and overwrites nothing. The store's own files stay as they are, whatever happens to the copy.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  kiln copy release ./release\n  kiln copy split.train /tmp/train.csv")]
+#[command(
+    after_help = "Examples:\n  kiln copy release ./release\n  kiln copy split.train /tmp/train.csv"
+)]
 pub struct Args {
     /// The output: STEP, or STEP.OUTPUT where it has several.
     #[arg(value_name = "STEP[.OUTPUT]")]
@@ -65,7 +67,12 @@ pub fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
     if global.json {
         print_json(&Document { output: &found.name, object: found.object, path: &dest, bytes });
     } else {
-        anstream::eprintln!("copied {} to {} ({})", found.name, dest.display(), style::bytes(bytes));
+        anstream::eprintln!(
+            "copied {} to {} ({})",
+            found.name,
+            dest.display(),
+            style::bytes(bytes)
+        );
     }
     Ok(Exit::Done)
 }

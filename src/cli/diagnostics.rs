@@ -8,23 +8,24 @@ pub fn render(problem: &Diagnostic) -> String {
     let title = Level::ERROR.primary_title(problem.message.as_str());
     let mut group = Group::with_title(title);
     if let Some(at) = &problem.at {
-        let mut snippet = snippet(at)
-            .annotation(AnnotationKind::Primary.span(at.span.clone()).label(problem.label.as_str()));
+        let mut snippet = snippet(at).annotation(
+            AnnotationKind::Primary.span(at.span.clone()).label(problem.label.as_str()),
+        );
         let mut elsewhere = Vec::new();
         for (place, label) in &problem.related {
             if place.source == at.source {
-                snippet = snippet
-                    .annotation(AnnotationKind::Context.span(place.span.clone()).label(label.as_str()));
+                snippet = snippet.annotation(
+                    AnnotationKind::Context.span(place.span.clone()).label(label.as_str()),
+                );
             } else {
                 elsewhere.push((place, label));
             }
         }
         group = group.element(snippet);
         for (place, label) in elsewhere {
-            group = group.element(
-                self::snippet(place)
-                    .annotation(AnnotationKind::Context.span(place.span.clone()).label(label.as_str())),
-            );
+            group = group.element(self::snippet(place).annotation(
+                AnnotationKind::Context.span(place.span.clone()).label(label.as_str()),
+            ));
         }
     }
     for note in &problem.notes {

@@ -66,7 +66,10 @@ const DOCUMENTS: &[(&str, &str)] = &[
         "build",
         r#"`{"recipe", "steps": [{"step", "action_key", "how": "reused" | "substituted" | "ran" | "failed" | "skipped", "verdict", "reason", "determinism", "isolation", "outputs": {NAME: {"kind", "digest", "executable", "path", "bytes"}}, "seconds", "log", "why"}], "seconds", "interrupted"}`. `differences` stands with a step in which `--check` found some, `help` with one that failed and can be helped."#,
     ),
-    ("check", r#"`{"file", "recipe", "steps", "sources", "deployments"}`, the last three as counts."#),
+    (
+        "check",
+        r#"`{"file", "recipe", "steps", "sources", "deployments"}`, the last three as counts."#,
+    ),
     ("completions", r#"`{"shell", "script"}`."#),
     ("copy", r#"`{"output", "object", "path", "bytes"}`."#),
     (
@@ -126,7 +129,8 @@ pub fn reference_cli() -> String {
     for arg in root.get_arguments().filter(|arg| is_global(arg)) {
         write_arg(&mut text, arg);
     }
-    let mut commands: Vec<&Command> = root.get_subcommands().filter(|command| !command.is_hide_set()).collect();
+    let mut commands: Vec<&Command> =
+        root.get_subcommands().filter(|command| !command.is_hide_set()).collect();
     commands.sort_by_key(|command| command.get_name());
     for command in commands {
         write_command(&mut text, command, 2);
@@ -145,13 +149,19 @@ fn is_global(arg: &Arg) -> bool {
 fn write_command(text: &mut String, command: &Command, level: usize) {
     let name = command.get_bin_name().unwrap_or(command.get_name());
     let _ = write!(text, "\n{} `{name}`\n\n", "#".repeat(level));
-    let about = command.get_long_about().or(command.get_about()).map(ToString::to_string).unwrap_or_default();
+    let about = command
+        .get_long_about()
+        .or(command.get_about())
+        .map(ToString::to_string)
+        .unwrap_or_default();
     let _ = writeln!(text, "{}\n", escape(about.trim()));
     let usage = command.clone().render_usage().to_string();
     let _ = writeln!(text, "```text\n{}\n```", usage.trim().trim_start_matches("Usage: "));
     let own = || {
         command.get_arguments().filter(|arg| {
-            !arg.is_global_set() && !arg.is_hide_set() && !matches!(arg.get_id().as_str(), "help" | "version")
+            !arg.is_global_set()
+                && !arg.is_hide_set()
+                && !matches!(arg.get_id().as_str(), "help" | "version")
         })
     };
     if own().next().is_some() {
@@ -162,7 +172,8 @@ fn write_command(text: &mut String, command: &Command, level: usize) {
         let examples = examples.to_string();
         match examples.split_once('\n') {
             Some((title, lines)) if title.starts_with("Example") => {
-                let lines: Vec<&str> = lines.lines().map(|line| line.strip_prefix("  ").unwrap_or(line)).collect();
+                let lines: Vec<&str> =
+                    lines.lines().map(|line| line.strip_prefix("  ").unwrap_or(line)).collect();
                 let _ = write!(text, "\n```sh\n{}\n```\n", lines.join("\n").trim_end());
             }
             _ => {
@@ -198,14 +209,21 @@ fn write_arg(text: &mut String, arg: &Arg) {
         let choices: Vec<String> = choices
             .iter()
             .map(|choice| match choice.get_help() {
-                Some(help) => format!("`{}` ({})", choice.get_name(), escape(help.to_string().trim_end_matches('.'))),
+                Some(help) => format!(
+                    "`{}` ({})",
+                    choice.get_name(),
+                    escape(help.to_string().trim_end_matches('.'))
+                ),
                 None => format!("`{}`", choice.get_name()),
             })
             .collect();
         let _ = write!(text, " One of {}.", choices.join(", "));
     }
-    let defaults: Vec<String> =
-        arg.get_default_values().iter().map(|value| format!("`{}`", value.to_string_lossy())).collect();
+    let defaults: Vec<String> = arg
+        .get_default_values()
+        .iter()
+        .map(|value| format!("`{}`", value.to_string_lossy()))
+        .collect();
     if arg.get_action().takes_values() && !defaults.is_empty() {
         let _ = write!(text, " By default {}.", defaults.join(", "));
     }
@@ -236,7 +254,12 @@ mod tests {
     #[test]
     fn the_page_names_every_command_and_option() {
         let page = reference_cli();
-        for part in ["## `kiln build`", "### `kiln store verify`", "`-C, --directory DIR`", "`--set NAME=VALUE`"] {
+        for part in [
+            "## `kiln build`",
+            "### `kiln store verify`",
+            "`-C, --directory DIR`",
+            "`--set NAME=VALUE`",
+        ] {
             assert!(page.contains(part), "{part}");
         }
     }

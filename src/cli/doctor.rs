@@ -102,7 +102,8 @@ pub fn run(global: &Global, _args: &Args) -> Result<Exit, Failure> {
         findings,
         home,
     };
-    let broken = document.findings.iter().filter(|finding| finding.health == Health::Broken).count();
+    let broken =
+        document.findings.iter().filter(|finding| finding.health == Health::Broken).count();
     if global.json {
         print_json(&document);
     } else {
@@ -139,7 +140,8 @@ fn find_program(path: &std::ffi::OsStr, name: &str) -> Option<PathBuf> {
 
 fn is_program(file: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt as _;
-    file.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
+    file.metadata()
+        .is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
 }
 
 fn print(document: &Document, broken: usize) {
@@ -162,7 +164,10 @@ fn print(document: &Document, broken: usize) {
             anstream::println!("    {:name_width$}  help: {help}", "");
         }
     }
-    anstream::println!("\n{}", style::paint(style::NAME, "host, as the keys of steps without `tools` hold it"));
+    anstream::println!(
+        "\n{}",
+        style::paint(style::NAME, "host, as the keys of steps without `tools` hold it")
+    );
     let mut facts = Table::new(&["", "", ""]);
     for (name, fact) in &document.host {
         facts.row(["", name, fact]);

@@ -78,12 +78,13 @@ impl Failure {
             };
             print_json(&document);
         } else {
-            for problem in &self.problems {
-                anstream::eprintln!("{}", diagnostics::render(problem));
+            for (number, problem) in self.problems.iter().enumerate() {
+                let gap = if number > 0 { "\n" } else { "" };
+                anstream::eprintln!("{gap}{}", diagnostics::render(problem));
             }
             if self.problems.len() > 1 {
                 let count = style::counted(self.problems.len(), "problem");
-                anstream::eprintln!("{}", style::paint(style::BAD, format!("{count} found")));
+                anstream::eprintln!("\n{}", style::paint(style::BAD, format!("{count} found")));
             }
         }
         self.exit

@@ -42,7 +42,9 @@ struct Document<'a> {
 pub fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
     let store = open_store(global)?;
     let report = store.gc(GcOptions { dry_run: args.dry_run }).map_err(|error| match &error {
-        GcError::Root(_) => Failure::environment(&error, "nothing was removed; mend or remove that file"),
+        GcError::Root(_) => {
+            Failure::environment(&error, "nothing was removed; mend or remove that file")
+        }
         GcError::Fs(_) => Failure::environment(&error, "kiln doctor tells more"),
     })?;
     if global.json {
@@ -89,7 +91,12 @@ fn print_holders(report: &GcReport) {
     let mut table = Table::new(&["held by", ">objects", ">realisations", ">size"]);
     for (holder, (items, bytes)) in holders {
         let (objects, realisations) = counts(items.into_iter());
-        table.row([holder.to_owned(), objects.to_string(), realisations.to_string(), style::bytes(bytes)]);
+        table.row([
+            holder.to_owned(),
+            objects.to_string(),
+            realisations.to_string(),
+            style::bytes(bytes),
+        ]);
     }
     let (objects, realisations) = counts(report.kept.iter().map(|kept| kept.item));
     table.row([

@@ -18,7 +18,9 @@ use super::{
 
 /// Draw the recipe: what needs what.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  kiln graph\n  kiln graph release --format dot | dot -Tsvg > graph.svg")]
+#[command(
+    after_help = "Examples:\n  kiln graph\n  kiln graph release --format dot | dot -Tsvg > graph.svg"
+)]
 pub struct Args {
     /// Steps to draw, with all that they need; by default all.
     #[arg(value_name = "STEP")]
@@ -47,7 +49,8 @@ pub enum Format {
 pub fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
     let (path, shown) = find_recipe(global)?;
     let graph = evaluate(&path, &shown, &args.overrides)?;
-    let asked = args.steps.iter().map(|name| find_step(&graph, name)).collect::<Result<Vec<_>, _>>()?;
+    let asked =
+        args.steps.iter().map(|name| find_step(&graph, name)).collect::<Result<Vec<_>, _>>()?;
     let all = asked.is_empty();
     let targets = if all { default_targets(&graph) } else { asked };
     let steps = closure(&graph, targets.iter().copied());
@@ -68,7 +71,9 @@ fn origin(origin: &Origin) -> String {
         Origin::Deployment { deployment, output, .. } if output.is_empty() => {
             format!("what {deployment} runs")
         }
-        Origin::Deployment { deployment, output, .. } => format!("{output} of what {deployment} runs"),
+        Origin::Deployment { deployment, output, .. } => {
+            format!("{output} of what {deployment} runs")
+        }
     }
 }
 
@@ -114,10 +119,11 @@ fn used(graph: &Graph, steps: &[StepId], all: bool, reference: Reference) -> boo
 
 fn document<'a>(graph: &'a Graph, steps: &[StepId], all: bool) -> Document<'a> {
     let source_ids = (0..graph.sources.len() as u32).map(kiln_engine::graph::SourceId);
-    let sources = source_ids.filter(|&id| used(graph, steps, all, Reference::Source(id))).map(|id| {
-        let source = graph.source(id);
-        SourceEntry { name: &source.name, origin: origin(&source.origin) }
-    });
+    let sources =
+        source_ids.filter(|&id| used(graph, steps, all, Reference::Source(id))).map(|id| {
+            let source = graph.source(id);
+            SourceEntry { name: &source.name, origin: origin(&source.origin) }
+        });
     let entries = steps.iter().map(|&id| {
         let step = graph.step(id);
         StepEntry {
@@ -135,7 +141,8 @@ fn document<'a>(graph: &'a Graph, steps: &[StepId], all: bool) -> Document<'a> {
                 .collect(),
         }
     });
-    let deployments = graph.deployments.iter().filter(|deployment| releases(steps, deployment.release));
+    let deployments =
+        graph.deployments.iter().filter(|deployment| releases(steps, deployment.release));
     let deployments = deployments.map(|deployment| DeploymentEntry {
         name: &deployment.name,
         release: graph.spell(deployment.release),
@@ -164,9 +171,13 @@ fn dot(graph: &Graph, steps: &[StepId], all: bool) -> String {
         Reference::Output(step, _) => quote(&graph.step(step).name),
     };
     let document = document(graph, steps, all);
-    let mut text = format!("digraph {} {{\n  rankdir=LR;\n  node [fontname=\"sans-serif\"];\n", quote(&graph.name));
+    let mut text = format!(
+        "digraph {} {{\n  rankdir=LR;\n  node [fontname=\"sans-serif\"];\n",
+        quote(&graph.name)
+    );
     for source in &document.sources {
-        let (name, label) = (format!("sources.{}", source.name), format!("{}\n{}", source.name, source.origin));
+        let (name, label) =
+            (format!("sources.{}", source.name), format!("{}\n{}", source.name, source.origin));
         let label = quote(&label).replace('\n', "\\n");
         let _ = writeln!(text, "  {} [shape=folder, label={label}];", quote(&name));
     }
@@ -179,18 +190,26 @@ fn dot(graph: &Graph, steps: &[StepId], all: bool) -> String {
         for &input in &graph.step(id).inputs {
             let label = match input {
                 Reference::Source(_) => String::new(),
-                Reference::Output(step, number) => graph.step(step).outputs[number as usize].name.clone(),
+                Reference::Output(step, number) => {
+                    graph.step(step).outputs[number as usize].name.clone()
+                }
             };
             let to = quote(&graph.step(id).name);
             let _ = writeln!(text, "  {} -> {to} [label={}];", node(input), quote(&label));
         }
     }
-    for deployment in graph.deployments.iter().filter(|deployment| releases(steps, deployment.release)) {
+    for deployment in
+        graph.deployments.iter().filter(|deployment| releases(steps, deployment.release))
+    {
         let name = quote(&format!("deploy.{}", deployment.name));
         let _ = writeln!(text, "  {name} [shape=cds, label={}];", quote(&deployment.name));
         let _ = writeln!(text, "  {} -> {name};", node(deployment.release));
         if let Some(after) = &deployment.after {
-            let _ = writeln!(text, "  {} -> {name} [style=dashed, label=\"after\"];", quote(&format!("deploy.{after}")));
+            let _ = writeln!(
+                text,
+                "  {} -> {name} [style=dashed, label=\"after\"];",
+                quote(&format!("deploy.{after}"))
+            );
         }
     }
     text.push_str("}\n");

@@ -14,7 +14,9 @@ use crate::builders::CATALOGUE;
 
 /// Tell more about a command, or about a builder.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  kiln help build\n  kiln help builder\n  kiln help builder train")]
+#[command(
+    after_help = "Examples:\n  kiln help build\n  kiln help builder\n  kiln help builder train"
+)]
 pub struct Args {
     /// A command, or `builder` and a builder's name.
     #[arg(value_name = "COMMAND")]
@@ -40,8 +42,11 @@ struct BuilderEntry {
 }
 
 /// The engine's own builder, which is not in the catalogue.
-const COMMAND: BuilderEntry =
-    BuilderEntry { name: "command", version: 1, summary: "Runs any program. The builder of steps that name none." };
+const COMMAND: BuilderEntry = BuilderEntry {
+    name: "command",
+    version: 1,
+    summary: "Runs any program. The builder of steps that name none.",
+};
 
 /// Finds the page and prints it.
 pub fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
@@ -107,7 +112,10 @@ fn command(words: &[&str]) -> Result<String, Failure> {
     let mut found = &mut root;
     for (depth, word) in words.iter().enumerate() {
         let known: Vec<String> = visible(found);
-        let path = std::iter::once("kiln").chain(words[..depth].iter().copied()).collect::<Vec<_>>().join(" ");
+        let path = std::iter::once("kiln")
+            .chain(words[..depth].iter().copied())
+            .collect::<Vec<_>>()
+            .join(" ");
         found = match found.find_subcommand_mut(word) {
             Some(next) => next,
             None => {

@@ -18,8 +18,10 @@ use super::{
 const RECIPE: &str = include_str!("init/kiln.toml");
 
 /// The other files of the first recipe.
-const FILES: [(&str, &str); 2] =
-    [("checks.toml", include_str!("init/checks.toml")), ("data/points.csv", include_str!("init/points.csv"))];
+const FILES: [(&str, &str); 2] = [
+    ("checks.toml", include_str!("init/checks.toml")),
+    ("data/points.csv", include_str!("init/points.csv")),
+];
 
 /// What git is to leave alone: the links to results.
 const IGNORED: &str = "/result/";
@@ -59,7 +61,9 @@ pub fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
         None => name_of(&dir),
     };
     let there = std::iter::once(RECIPE_FILE).chain(FILES.map(|(file, _)| file));
-    if let Some(file) = there.map(|file| dir.join(file)).find(|file| file.symlink_metadata().is_ok()) {
+    if let Some(file) =
+        there.map(|file| dir.join(file)).find(|file| file.symlink_metadata().is_ok())
+    {
         return Err(Failure::usage(
             format!("`{}` is there already", file.display()),
             "kiln init overwrites nothing: name another folder, as in `kiln init first`",
@@ -69,9 +73,9 @@ pub fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
         Failure::environment(&error, format!("`{}` cannot be written", path.display()))
     })?;
     let ignore = dir.join(".gitignore");
-    if ignore_results(&ignore)
-        .map_err(|error| Failure::environment(&error, format!("`{}` cannot be written", ignore.display())))?
-    {
+    if ignore_results(&ignore).map_err(|error| {
+        Failure::environment(&error, format!("`{}` cannot be written", ignore.display()))
+    })? {
         written.push(".gitignore");
     }
     if global.json {
@@ -92,7 +96,10 @@ pub fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
         ("why train", "tells why a step ran"),
         ("graph", "draws what needs what"),
     ] {
-        anstream::eprintln!("  {}  {what}", style::paint(style::NAME, format!("kiln {command}{flag}")));
+        anstream::eprintln!(
+            "  {}  {what}",
+            style::paint(style::NAME, format!("kiln {command}{flag}"))
+        );
     }
     Ok(Exit::Done)
 }
@@ -108,7 +115,9 @@ fn write(dir: &Path, name: &str) -> Result<Vec<&'static str>, (PathBuf, io::Erro
             OpenOptions::new().write(true).create_new(true).open(&path)?.write_all(text.as_bytes())
         };
         put().map_err(|error| (path.clone(), error))?;
-        written.push(FILES.iter().map(|(file, _)| *file).find(|known| *known == file).unwrap_or(RECIPE_FILE));
+        written.push(
+            FILES.iter().map(|(file, _)| *file).find(|known| *known == file).unwrap_or(RECIPE_FILE),
+        );
     }
     Ok(written)
 }
@@ -120,7 +129,8 @@ fn ignore_results(path: &Path) -> io::Result<bool> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
         Err(error) => return Err(error),
     };
-    if text.lines().any(|line| matches!(line.trim(), "/result/" | "/result" | "result/" | "result")) {
+    if text.lines().any(|line| matches!(line.trim(), "/result/" | "/result" | "result/" | "result"))
+    {
         return Ok(false);
     }
     let mut file = OpenOptions::new().append(true).create(true).open(path)?;
@@ -131,14 +141,20 @@ fn ignore_results(path: &Path) -> io::Result<bool> {
 
 fn is_name(name: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
-    !name.is_empty() && name.bytes().all(plain) && name.bytes().any(|byte| byte.is_ascii_alphanumeric())
+    !name.is_empty()
+        && name.bytes().all(plain)
+        && name.bytes().any(|byte| byte.is_ascii_alphanumeric())
 }
 
 /// The folder's name, with what cannot be in a recipe's name replaced.
 fn name_of(dir: &Path) -> String {
     let whole = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
-    let name = whole.components().next_back().and_then(|last| last.as_os_str().to_str()).unwrap_or("");
-    let name: String = name.chars().map(|c| if c.is_ascii() && is_name(&c.to_string()) || "_.-".contains(c) { c } else { '-' }).collect();
+    let name =
+        whole.components().next_back().and_then(|last| last.as_os_str().to_str()).unwrap_or("");
+    let name: String = name
+        .chars()
+        .map(|c| if c.is_ascii() && is_name(&c.to_string()) || "_.-".contains(c) { c } else { '-' })
+        .collect();
     let name = name.trim_matches(|c: char| !c.is_ascii_alphanumeric());
     if name.is_empty() { "pipeline".to_owned() } else { name.to_owned() }
 }
@@ -150,7 +166,10 @@ mod tests {
     #[test]
     fn the_first_recipe_has_no_problem() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(write(dir.path(), "first").unwrap(), ["checks.toml", "data/points.csv", "kiln.toml"]);
+        assert_eq!(
+            write(dir.path(), "first").unwrap(),
+            ["checks.toml", "data/points.csv", "kiln.toml"]
+        );
         let path = dir.path().join(RECIPE_FILE);
         let graph = super::super::project::evaluate(&path, "kiln.toml", &[]);
         assert_eq!(graph.map(|graph| graph.name).map_err(|_| ()), Ok("first".to_owned()));

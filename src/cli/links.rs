@@ -31,7 +31,9 @@ pub fn update(
         let step = project.graph.step(id);
         names.push(&step.name);
         for (number, output) in step.outputs.iter().enumerate() {
-            let Some(path) = built.paths.get(&Reference::Output(id, number as u32)) else { continue };
+            let Some(path) = built.paths.get(&Reference::Output(id, number as u32)) else {
+                continue;
+            };
             let link = match step.outputs.len() {
                 1 => PathBuf::from(&step.name),
                 _ => Path::new(&step.name).join(&output.name),
@@ -57,7 +59,10 @@ pub fn update(
         }
     }
     let here = std::env::current_dir().unwrap_or_default();
-    Ok(shown.into_iter().map(|path| path.strip_prefix(&here).map_or(path.clone(), Path::to_owned)).collect())
+    Ok(shown
+        .into_iter()
+        .map(|path| path.strip_prefix(&here).map_or(path.clone(), Path::to_owned))
+        .collect())
 }
 
 /// Where the outputs of `steps` are in the store.
@@ -75,7 +80,9 @@ enum Blocked {
     #[error("failed to link `{}`", path.display())]
     Io { path: PathBuf, source: io::Error },
     #[error("`{}` is in the way: it is not a link that kiln made", .0.display())]
-    InTheWay(PathBuf),
+    NotOurs(PathBuf),
+    #[error("`{}` is in the way: kiln puts its links into a folder of this name", .0.display())]
+    NotAFolder(PathBuf),
 }
 
 /// Which links are kiln's own.
@@ -98,12 +105,19 @@ fn place(owned: &Owned<'_>, link: &Path, target: &Path) -> Result<(), Blocked> {
     }
     let io = |source| Blocked::Io { path: link.to_owned(), source };
     if link.symlink_metadata().is_ok() && !owned.is_ours(link) {
-        return Err(Blocked::InTheWay(link.to_owned()));
+        return Err(Blocked::NotOurs(link.to_owned()));
     }
     let folder = link.parent().unwrap_or(Path::new("."));
     if owned.is_ours(folder) {
         // The step had a single output before.
         fs::remove_file(folder).map_err(io)?;
+    }
+    if let Some(taken) = folder
+        .ancestors()
+        .find(|path| path.symlink_metadata().is_ok())
+        .filter(|path| !path.is_dir())
+    {
+        return Err(Blocked::NotAFolder(taken.to_owned()));
     }
     fs::create_dir_all(folder).map_err(io)?;
     let name = link.file_name().unwrap_or_default().to_string_lossy();

@@ -63,7 +63,8 @@ pub fn locate(project: &Project, text: &str) -> Result<Located, Failure> {
     let result = match (&planned.outlook, &planned.result) {
         (Outlook::UpToDate, Some(result)) => result,
         _ => {
-            let mut problem = Diagnostic::new(format!("`{step}` is not built as the recipe stands"));
+            let mut problem =
+                Diagnostic::new(format!("`{step}` is not built as the recipe stands"));
             for line in outlook::lines(project, planned) {
                 problem = problem.note(line);
             }
@@ -76,7 +77,9 @@ pub fn locate(project: &Project, text: &str) -> Result<Located, Failure> {
             Some(verdict) => format!("`{step}` rejected: {}", verdict.reason),
             None => format!("`{step}` did not make it"),
         };
-        return Err(Failure::failed(Diagnostic::new(format!("`{name}` does not exist")).note(reason)));
+        return Err(Failure::failed(
+            Diagnostic::new(format!("`{name}` does not exist")).note(reason),
+        ));
     };
     let stored = project.store.path(&made.object);
     if project.store.contains(&made.object) {

@@ -61,7 +61,8 @@ pub fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
         } else {
             format!("`{step}` has not run yet")
         };
-        let help = if args.failed { format!("kiln log {step}") } else { format!("kiln build {step}") };
+        let help =
+            if args.failed { format!("kiln log {step}") } else { format!("kiln build {step}") };
         return Err(Failure::failed(Diagnostic::new(message).help(help)));
     };
     let present = run.object.filter(|object| project.store.contains(object));
@@ -75,7 +76,10 @@ pub fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
     };
     let path = project.store.path(&object);
     let unread = |error: io::Error| {
-        Failure::environment(&error, format!("the log is {}; kiln store verify tells more", path.display()))
+        Failure::environment(
+            &error,
+            format!("the log is {}; kiln store verify tells more", path.display()),
+        )
     };
     if global.json {
         let bytes = std::fs::read(&path).map_err(unread)?;
@@ -84,7 +88,9 @@ pub fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
         return Ok(Exit::Done);
     }
     match &run.reason {
-        Some(reason) => anstream::eprintln!("{step} failed on {}: {reason}", moment::local(run.at_ms)),
+        Some(reason) => {
+            anstream::eprintln!("{step} failed on {}: {reason}", moment::local(run.at_ms))
+        }
         None => anstream::eprintln!("{step} ran on {}", moment::local(run.at_ms)),
     }
     let mut file = File::open(&path).map_err(unread)?;
@@ -105,7 +111,10 @@ fn list(global: &Global, args: &Args, project: &Project) -> Result<Exit, Failure
         return Ok(Exit::Done);
     }
     if runs.is_empty() {
-        anstream::eprintln!("{}", if args.failed { "no step's last run failed" } else { "no step has run yet" });
+        anstream::eprintln!(
+            "{}",
+            if args.failed { "no step's last run failed" } else { "no step has run yet" }
+        );
         return Ok(Exit::Done);
     }
     let mut table = Table::new(&["step", "outcome", "when", "log"]);

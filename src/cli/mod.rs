@@ -4,22 +4,37 @@
 //! libraries and prints. stdout is data, stderr is talk.
 
 mod build;
+mod candidate;
 mod check;
 mod completions;
+mod copy;
+mod deploy;
 mod diagnostics;
+mod docs;
+mod doctor;
 mod failure;
 mod gc;
+mod generations;
 mod global;
+mod graph;
+mod help;
+mod init;
+mod lineage;
 mod links;
+mod locate;
 mod log;
 mod moment;
 mod outlook;
 mod progress;
 mod project;
+mod rollback;
+mod show;
 mod status;
+mod store;
 mod style;
 mod summary;
 mod table;
+mod why;
 
 use std::{ffi::OsString, process::ExitCode};
 
@@ -34,9 +49,17 @@ use global::Global;
 /// A pipeline is a recipe, kiln.toml. Its steps are hashed over everything that can change their result, so that only
 /// what a change really touches runs again; what they make is kept in a store and never made twice.
 #[derive(Debug, Parser)]
-#[command(name = "kiln", version, max_term_width = 100, propagate_version = false)]
-#[command(after_help = "Exit codes: 0 done; 1 a step failed, a check found a difference, or a deployment was refused; \
-2 wrong usage or recipe; 3 a gate rejected and nothing failed; 130 interrupted.")]
+#[command(
+    name = "kiln",
+    version,
+    max_term_width = 100,
+    propagate_version = false,
+    disable_help_subcommand = true
+)]
+#[command(
+    after_help = "Exit codes: 0 done; 1 a step failed, a check found a difference, or a deployment was refused; \
+2 wrong usage or recipe; 3 a gate rejected and nothing failed; 130 interrupted."
+)]
 struct Cli {
     #[command(flatten)]
     global: Global,
@@ -49,9 +72,23 @@ enum Command {
     Build(build::Args),
     Check(check::Args),
     Completions(completions::Args),
+    Copy(copy::Args),
+    Deploy(deploy::Args),
+    /// Print a generated page of the documentation.
+    #[command(name = "__docs", hide = true)]
+    Docs(docs::Args),
+    Doctor(doctor::Args),
     Gc(gc::Args),
+    Generations(generations::Args),
+    Graph(graph::Args),
+    Help(help::Args),
+    Init(init::Args),
     Log(log::Args),
+    Rollback(rollback::Args),
+    Show(show::Args),
     Status(status::Args),
+    Store(store::Args),
+    Why(why::Args),
 }
 
 /// Parses, runs the command, and turns what came of it into an exit code.
@@ -80,8 +117,20 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Build(args) => build::run(global, &args),
         Command::Check(args) => check::run(global, &args),
         Command::Completions(args) => completions::run(global, &args),
+        Command::Copy(args) => copy::run(global, &args),
+        Command::Deploy(args) => deploy::run(global, &args),
+        Command::Docs(args) => docs::run(global, &args),
+        Command::Doctor(args) => doctor::run(global, &args),
         Command::Gc(args) => gc::run(global, &args),
+        Command::Generations(args) => generations::run(global, &args),
+        Command::Graph(args) => graph::run(global, &args),
+        Command::Help(args) => help::run(global, &args),
+        Command::Init(args) => init::run(global, &args),
         Command::Log(args) => log::run(global, &args),
+        Command::Rollback(args) => rollback::run(global, &args),
+        Command::Show(args) => show::run(global, &args),
         Command::Status(args) => status::run(global, &args),
+        Command::Store(args) => store::run(global, &args),
+        Command::Why(args) => why::run(global, &args),
     }
 }

@@ -17,8 +17,7 @@ use super::{
 
 /// The plan for `steps`, or for the whole recipe if there are none.
 pub fn plan(project: &Project, steps: &[StepId]) -> Result<Plan, Failure> {
-    let targets =
-        if steps.is_empty() { default_targets(&project.graph) } else { steps.to_vec() };
+    let targets = if steps.is_empty() { default_targets(&project.graph) } else { steps.to_vec() };
     let options = Options {
         targets,
         capacity: Capacity { cpus: 1, memory: u64::MAX },
@@ -44,18 +43,29 @@ pub fn word(outlook: &Outlook) -> &'static str {
 pub fn lines(project: &Project, planned: &Planned) -> Vec<String> {
     let name = |&step: &StepId| format!("`{}`", project.graph.step(step).name);
     match &planned.outlook {
-        Outlook::UpToDate => match planned.result.as_ref().and_then(|result| result.verdict.as_ref()) {
-            Some(verdict) if verdict.accepted => vec![format!("up to date, accepted: {}", verdict.reason)],
-            Some(verdict) => vec![format!("up to date, rejected: {}", verdict.reason)],
-            None => vec!["up to date".to_owned()],
-        },
+        Outlook::UpToDate => {
+            match planned.result.as_ref().and_then(|result| result.verdict.as_ref()) {
+                Some(verdict) if verdict.accepted => {
+                    vec![format!("up to date, accepted: {}", verdict.reason)]
+                }
+                Some(verdict) => vec![format!("up to date, rejected: {}", verdict.reason)],
+                None => vec!["up to date".to_owned()],
+            }
+        }
         Outlook::WouldRun(reason) => reason.lines(),
         Outlook::MayRun { after } if after.is_empty() => {
-            vec!["its output is lost from the store, and a step that may run would read it".to_owned()]
+            vec![
+                "its output is lost from the store, and a step that may run would read it"
+                    .to_owned(),
+            ]
         }
         Outlook::MayRun { after } => {
             let names: Vec<String> = after.iter().map(name).collect();
-            vec![format!("unless {} makes the same again", names.join(" and "))]
+            let names = names.join(" and ");
+            vec![match project.history.latest(&project.graph.step(planned.step).name) {
+                None => format!("never built; {names} would run first"),
+                Some(_) => format!("depends on what {names} will make"),
+            }]
         }
         Outlook::Withheld(reason) => vec![reason.clone()],
     }

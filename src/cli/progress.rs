@@ -1,10 +1,6 @@
 //! Progress of a build: live on a terminal, plain lines elsewhere.
 
-use std::{
-    collections::BTreeMap,
-    io::IsTerminal as _,
-    time::Duration,
-};
+use std::{collections::BTreeMap, io::IsTerminal as _, time::Duration};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use kiln_engine::{
@@ -104,7 +100,9 @@ impl Progress {
 
     fn finished(&mut self, step: StepId, report: &StepReport) {
         let ran = match &mut self.screen {
-            Some(screen) => screen.running.remove(&step).map(|bar| bar.finish_and_clear()).is_some(),
+            Some(screen) => {
+                screen.running.remove(&step).map(|bar| bar.finish_and_clear()).is_some()
+            }
             None => report.how == How::Ran,
         };
         let repeated = self.ended.insert(step, report.how).is_some();
@@ -114,15 +112,24 @@ impl Progress {
             _ if rejected && !repeated => {
                 let reason = report.reason.as_deref().unwrap_or_default();
                 let again = if report.how == How::Reused { " (as before)" } else { "" };
-                Some(format!("{} {name}{again}: {reason}", style::paint(style::BAD, format_args!("{:>9}", "rejected"))))
+                Some(format!(
+                    "{} {name}{again}: {reason}",
+                    style::paint(style::BAD, format_args!("{:>9}", "rejected"))
+                ))
             }
             How::Ran if ran => {
                 let took = style::time(Duration::from_secs_f64(report.seconds.max(0.0)));
-                Some(format!("{} {name} in {took}", style::paint(style::GOOD, format_args!("{:>9}", "made"))))
+                Some(format!(
+                    "{} {name} in {took}",
+                    style::paint(style::GOOD, format_args!("{:>9}", "made"))
+                ))
             }
             How::Failed => {
                 let reason = report.reason.as_deref().unwrap_or_default();
-                Some(format!("{} {name}: {reason}", style::paint(style::BAD, format_args!("{:>9}", "failed"))))
+                Some(format!(
+                    "{} {name}: {reason}",
+                    style::paint(style::BAD, format_args!("{:>9}", "failed"))
+                ))
             }
             How::Ran | How::Reused | How::Substituted | How::Skipped => None,
         };
@@ -130,7 +137,10 @@ impl Progress {
             self.line(&line);
         }
         for difference in &report.differences {
-            self.line(&format!("{} {name}: {difference}", style::paint(style::BAD, format_args!("{:>9}", "differs"))));
+            self.line(&format!(
+                "{} {name}: {difference}",
+                style::paint(style::BAD, format_args!("{:>9}", "differs"))
+            ));
         }
     }
 

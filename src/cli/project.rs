@@ -95,8 +95,9 @@ impl Project {
         };
         let exe = std::env::current_exe()
             .map_err(|error| Failure::environment(&error, "start kiln by its full path"))?;
-        let cancel = Cancel::new()
-            .map_err(|error| Failure::environment(&error, "raise the limit of open files: ulimit -n"))?;
+        let cancel = Cancel::new().map_err(|error| {
+            Failure::environment(&error, "raise the limit of open files: ulimit -n")
+        })?;
         let variables: BTreeMap<String, String> = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect();
@@ -175,7 +176,10 @@ impl Pointers for RegistryPointers<'_> {
 /// Opens the store.
 pub fn open_store(global: &Global) -> Result<Store, Failure> {
     Store::open(&store_home(global)?).map_err(|error| {
-        Failure::environment(&error, "kiln doctor tells what is wrong; --home DIR names another place")
+        Failure::environment(
+            &error,
+            "kiln doctor tells what is wrong; --home DIR names another place",
+        )
     })
 }
 
@@ -190,9 +194,8 @@ pub fn store_home(global: &Global) -> Result<PathBuf, Failure> {
 }
 
 fn default_home() -> Option<PathBuf> {
-    let absolute = |name: &str| {
-        std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute())
-    };
+    let absolute =
+        |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     absolute("XDG_DATA_HOME")
         .or_else(|| absolute("HOME").map(|home| home.join(".local/share")))
         .map(|data| data.join("kiln"))
@@ -255,9 +258,8 @@ pub fn evaluate(
     shown: &str,
     overrides: &[(String, String)],
 ) -> Result<Graph, Failure> {
-    let source = recipe::load(path, shown).map_err(|error| {
-        Failure::usage(chain(&error), "a recipe is a TOML file in UTF-8")
-    })?;
+    let source = recipe::load(path, shown)
+        .map_err(|error| Failure::usage(chain(&error), "a recipe is a TOML file in UTF-8"))?;
     recipe::evaluate(&source, &CATALOGUE, overrides).map_err(Failure::recipe)
 }
 

@@ -20,7 +20,9 @@ const FEWEST_DIGITS: usize = 8;
 /// WHAT is a step's name, an object (file:HEX, tree:HEX), a digest of an object or an action key, or at least eight
 /// digits of one.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  kiln show train\n  kiln show tree:9f2c…\n  kiln show 9f2c41aa")]
+#[command(
+    after_help = "Examples:\n  kiln show train\n  kiln show tree:9f2c…\n  kiln show 9f2c41aa"
+)]
 pub struct Args {
     /// A step, an object, or an action key.
     #[arg(value_name = "WHAT")]

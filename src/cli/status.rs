@@ -108,5 +108,9 @@ fn summary(entries: &[Entry<'_>]) -> String {
         .filter(|(count, _)| *count > 0)
         .map(|(count, words)| format!("{count} {words}"))
         .collect();
-    format!("{}: {}", style::counted(entries.len(), "step"), if parts.is_empty() { "nothing to do".to_owned() } else { parts.join(", ") })
+    format!(
+        "{}: {}",
+        style::counted(entries.len(), "step"),
+        if parts.is_empty() { "nothing to do".to_owned() } else { parts.join(", ") }
+    )
 }

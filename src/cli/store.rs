@@ -17,7 +17,9 @@ use super::{
 
 /// Look into the store: check it, find things in it, measure it.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  kiln store verify\n  kiln store path train.model\n  kiln store du")]
+#[command(
+    after_help = "Examples:\n  kiln store verify\n  kiln store path train.model\n  kiln store du"
+)]
 pub struct Args {
     #[command(subcommand)]
     pub command: Command,
@@ -68,10 +70,15 @@ fn verify(global: &Global) -> Result<Exit, Failure> {
         return Ok(exit);
     }
     for problem in &report.problems {
-        anstream::println!("{}: {}", problem.path.display(), style::paint(style::BAD, &problem.what));
+        anstream::println!(
+            "{}: {}",
+            problem.path.display(),
+            style::paint(style::BAD, &problem.what)
+        );
         anstream::println!("  help: {}", problem.help);
     }
-    let count = |count: u64, noun: &str| style::counted(usize::try_from(count).unwrap_or(usize::MAX), noun);
+    let count =
+        |count: u64, noun: &str| style::counted(usize::try_from(count).unwrap_or(usize::MAX), noun);
     anstream::println!(
         "read {} and {} ({}): {}",
         count(report.objects, "object"),
@@ -91,7 +98,9 @@ fn path(global: &Global, args: &PathArgs) -> Result<Exit, Failure> {
             let store = open_store(global)?;
             if !store.contains(&object) {
                 let problem = Diagnostic::new(format!("{object} is not in the store"));
-                return Err(Failure::failed(problem.note(format!("the store is {}", store.home().display()))));
+                return Err(Failure::failed(
+                    problem.note(format!("the store is {}", store.home().display())),
+                ));
             }
             (object, store.path(&object))
         }
@@ -136,6 +145,9 @@ fn du(global: &Global) -> Result<Exit, Failure> {
     let total = rows.iter().map(|(_, share)| share.bytes).sum();
     table.row(["all together".to_owned(), String::new(), style::bytes(total)]);
     anstream::print!("{table}");
-    anstream::eprintln!("in {}; files that several trees share are counted with each", store.home().display());
+    anstream::eprintln!(
+        "in {}; files that several trees share are counted with each",
+        store.home().display()
+    );
     Ok(Exit::Done)
 }

@@ -3,7 +3,8 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use kiln_engine::{
-    event::{How, StepReport, VerdictWord},
+    event::{BuildReport, How, StepReport, VerdictWord},
+    graph::{Determinism, StepId},
     realise::Built,
 };
 
@@ -19,12 +20,9 @@ pub fn print(project: &Project, built: &Built) {
             _ => {}
         }
     }
-    let skipped: Vec<&StepReport> = report.steps.iter().filter(|step| step.how == How::Skipped).collect();
-    if !skipped.is_empty() {
-        for step in &skipped {
-            let reason = step.reason.as_deref().unwrap_or("not reached");
-            anstream::eprintln!("{:>9} {}: {reason}", "skipped", style::paint(style::NAME, &step.step));
-        }
+    for step in report.steps.iter().filter(|step| step.how == How::Skipped) {
+        let reason = reason_not_said_yet(report, step);
+        anstream::eprintln!("{:>9} {}: {reason}", "skipped", style::paint(style::NAME, &step.step));
     }
     anstream::eprintln!("{}", line(project, built));
 }
@@ -37,6 +35,47 @@ pub fn warn(text: &str) {
 /// A line that tells.
 pub fn note(text: &str) -> String {
     format!("{}: {text}", style::paint(style::WARN, "note"))
+}
+
+/// What came of `--check`: how many of `steps` made the same bytes again.
+pub fn print_checks(project: &Project, built: &Built, steps: &BTreeSet<StepId>) {
+    let held = |step: &&StepId| {
+        project.graph.step(**step).determinism == Determinism::Bitwise
+            && built.results.contains_key(step)
+    };
+    let checked: BTreeSet<&str> =
+        steps.iter().filter(held).map(|&step| project.graph.step(step).name.as_str()).collect();
+    if checked.is_empty() {
+        return;
+    }
+    let differ = built.report.steps.iter().filter(|step| !step.differences.is_empty()).count();
+    let count = style::counted(checked.len(), "step");
+    if differ == 0 {
+        anstream::eprintln!(
+            "checked {count}: {}",
+            style::paint(style::GOOD, "the same bytes again")
+        );
+        return;
+    }
+    anstream::eprintln!(
+        "checked {count}: {}",
+        style::paint(style::BAD, format_args!("{differ} not reproducible"))
+    );
+    anstream::eprintln!(
+        "help: look for times, random numbers and the order of files or threads; a step that cannot do without says \
+         determinism = \"none\""
+    );
+}
+
+/// Why a step was skipped, without the words of a verdict that stand above.
+fn reason_not_said_yet<'a>(report: &BuildReport, step: &'a StepReport) -> &'a str {
+    let reason = step.reason.as_deref().unwrap_or("not reached");
+    let rejected = report.steps.iter().filter(|step| step.verdict == Some(VerdictWord::Rejected));
+    let verdicts = rejected.filter_map(|gate| gate.reason.as_deref());
+    verdicts
+        .filter_map(|verdict| reason.strip_suffix(verdict)?.strip_suffix(": "))
+        .next()
+        .unwrap_or(reason)
 }
 
 fn failure(step: &StepReport) {
@@ -52,7 +91,7 @@ fn failure(step: &StepReport) {
     if let Some(help) = &step.help {
         anstream::eprintln!("help: {help}");
     }
-    if step.log.is_some() {
+    if step.log.is_some() && !step.log_tail.is_empty() {
         anstream::eprintln!("help: see its whole log: kiln log {}", step.step);
     }
 }
@@ -90,7 +129,8 @@ fn line(project: &Project, built: &Built) -> String {
             parts.push(format!("{count} {word}"));
         }
     }
-    let rejected = report.steps.iter().filter(|step| step.verdict == Some(VerdictWord::Rejected)).count();
+    let rejected =
+        report.steps.iter().filter(|step| step.verdict == Some(VerdictWord::Rejected)).count();
     if rejected > 0 {
         parts.push(format!("{rejected} rejected"));
     }

@@ -15,7 +15,10 @@ impl Table {
     pub fn new(headers: &[&str]) -> Self {
         Self {
             right: headers.iter().map(|header| header.starts_with('>')).collect(),
-            headers: headers.iter().map(|header| header.trim_start_matches('>').to_owned()).collect(),
+            headers: headers
+                .iter()
+                .map(|header| header.trim_start_matches('>').to_owned())
+                .collect(),
             rows: Vec::new(),
         }
     }
@@ -36,7 +39,11 @@ impl Table {
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let lines = || std::iter::once(&self.headers).filter(|row| row.iter().any(|cell| !cell.is_empty())).chain(&self.rows);
+        let lines = || {
+            std::iter::once(&self.headers)
+                .filter(|row| row.iter().any(|cell| !cell.is_empty()))
+                .chain(&self.rows)
+        };
         let mut widths = vec![0; self.headers.len()];
         for row in lines() {
             for (width, cell) in widths.iter_mut().zip(row) {
@@ -47,7 +54,8 @@ impl fmt::Display for Table {
             let mut line = String::new();
             for ((cell, &width), &right) in row.iter().zip(&widths).zip(&self.right) {
                 let padding = " ".repeat(width - cell.chars().count());
-                let (before, after) = if right { (padding, String::new()) } else { (String::new(), padding) };
+                let (before, after) =
+                    if right { (padding, String::new()) } else { (String::new(), padding) };
                 line.push_str(&format!("{before}{cell}{after}  "));
             }
             writeln!(f, "{}", line.trim_end())?;

@@ -107,19 +107,29 @@ fn write_answer(text: &mut String, answer: &Answer, indent: usize) {
     match answer.state {
         "up_to_date" => {
             let reason = answer.why.first().map_or("up to date", String::as_str);
-            let ran = answer.ran_ms.map(|at| format!("; it ran on {}", moment::local(at))).unwrap_or_default();
+            let ran = answer
+                .ran_ms
+                .map(|at| format!("; it ran on {}", moment::local(at)))
+                .unwrap_or_default();
             line(format!("{name} is {reason}{ran}"));
             match answer.compared_with {
-                None => line("it was built once in this project; there is nothing to compare with".into()),
+                None => line(
+                    "it was built once in this project; there is nothing to compare with".into(),
+                ),
                 Some(_) if answer.causes.is_empty() => {
-                    line("the record of the build before is gone; there is nothing to compare with".into());
+                    line(
+                        "the record of the build before is gone; there is nothing to compare with"
+                            .into(),
+                    );
                 }
                 Some(_) => line("what differs from the build before:".into()),
             }
         }
-        "would_run" if answer.causes.is_empty() => line(format!("{name} would run: {}", answer.why.join("; "))),
+        "would_run" if answer.causes.is_empty() => {
+            line(format!("{name} would run: {}", answer.why.join("; ")))
+        }
         "would_run" => line(format!("{name} would run:")),
-        "may_run" => line(format!("{name} may run, {}", answer.why.join("; "))),
+        "may_run" => line(format!("{name} may run: {}", answer.why.join("; "))),
         _ => line(format!("{name} is withheld: {}", answer.why.join("; "))),
     }
     for cause in &answer.causes {
@@ -129,7 +139,11 @@ fn write_answer(text: &mut String, answer: &Answer, indent: usize) {
         write_answer(text, before, indent + 2);
     }
     if let Some(reason) = &answer.last_failure {
-        write_line(text, indent, &format!("its last run failed: {reason} (kiln log {})", answer.step));
+        write_line(
+            text,
+            indent,
+            &format!("its last run failed: {reason} (kiln log {})", answer.step),
+        );
     }
 }
 

@@ -12,15 +12,15 @@ use std::{
 };
 
 use kiln_cache::{
-    Cost, Determinism, Digest, FsError, Ingest, Isolation, Object, Output, Precedence, Realisation, Recorded,
-    Store,
+    Cost, Determinism, Digest, FsError, Ingest, IngestError, Isolation, Object, Output, Precedence,
+    Realisation, Recorded, Store,
 };
 
 use crate::{
-    executor::{Executor, Job, JobInput},
-    graph::{self, Availability, Reference, Step},
+    executor::{ExecuteError, Executor, Job, JobInput},
+    graph::{self, Availability, Reference, Step, Toolchain},
     place,
-    sandbox::{Cancel, Exit},
+    sandbox::{Cancel, Exit, SandboxError},
     source::{Resolved, chain},
     tools::ToolSet,
 };
@@ -161,10 +161,10 @@ impl Workshop<'_> {
         let log = scratch.path().join("log");
         let job = self.job(order, scratch.path(), &log)?;
         let started_ms = unix_ms();
-        let executed = self
-            .executor
-            .execute(&job)
-            .map_err(|error| Box::new(with_log(Failed::new(chain(&error)), store, &log)))?;
+        let executed = self.executor.execute(&job).map_err(|error| {
+            let help = execute_help(&error, order.step);
+            Box::new(with_log(Failed { help, ..Failed::new(chain(&error)) }, store, &log))
+        })?;
         if executed.exit == Exit::Cancelled || self.cancel.is_tripped() {
             return Ok(Outcome::Interrupted);
         }
@@ -172,7 +172,7 @@ impl Workshop<'_> {
             Box::new(with_log(Failed { help, ..Failed::new(reason) }, store, &log))
         };
         if !executed.exit.is_success() {
-            return Err(fail(executed.exit.to_string(), exit_help(executed.exit)));
+            return Err(fail(executed.exit.to_string(), exit_help(executed.exit, order.step)));
         }
         let sources = order.inputs.iter().filter_map(|input| input.source);
         if let Some(path) = sources.filter_map(Resolved::changed).next() {
@@ -201,11 +201,15 @@ impl Workshop<'_> {
             if path.symlink_metadata().is_err() {
                 return Err(fail(
                     format!("it left no output `{}`", output.name),
-                    Some(format!("it has to write a file or a folder at {}", shown(order.step, output))),
+                    Some(format!(
+                        "it has to write a file or a folder at {}",
+                        shown(order.step, output)
+                    )),
                 ));
             }
             let made = store.ingest(&path, Ingest::Move).map_err(|error| {
-                fail(format!("its output `{}` cannot be stored: {}", output.name, chain(&error)), None)
+                let (reason, help) = unstored(&output.name, &error);
+                fail(reason, help)
             })?;
             output_bytes += made.bytes;
             outputs.push(Output {
@@ -248,7 +252,8 @@ impl Workshop<'_> {
             // What is lost cannot be served any more, so its successor takes its place.
             Purpose::Lost(_) | Purpose::Again | Purpose::Check(_) => Precedence::Again,
         };
-        let recorded = store.record(realisation, precedence).map_err(|error| fail(chain(&error), None))?;
+        let recorded =
+            store.record(realisation, precedence).map_err(|error| fail(chain(&error), None))?;
         Ok(match recorded {
             Recorded::Written(realisation) => Outcome::Made(Box::new(realisation)),
             Recorded::Kept(realisation) => Outcome::Found(Box::new(realisation)),
@@ -263,9 +268,10 @@ impl Workshop<'_> {
         let found = self.store.realisation(&order.key)?;
         Ok(found.filter(|found| {
             found.isolation >= order.isolation
-                && found.outputs.iter().all(|output| {
-                    output.alias.is_some() || self.store.contains(&output.object)
-                })
+                && found
+                    .outputs
+                    .iter()
+                    .all(|output| output.alias.is_some() || self.store.contains(&output.object))
         }))
     }
 
@@ -279,9 +285,12 @@ impl Workshop<'_> {
         for (number, input) in order.inputs.iter().enumerate() {
             let content = match (input.object, input.source) {
                 (None, _) => None,
-                (Some(object), Some(source)) => {
-                    Some((object, source.present(self.store).map_err(|error| Box::new(Failed::new(chain(&error))))?))
-                }
+                (Some(object), Some(source)) => Some((
+                    object,
+                    source
+                        .present(self.store)
+                        .map_err(|error| Box::new(Failed::new(chain(&error))))?,
+                )),
                 (Some(object), None) => Some((object, self.store.path(&object))),
             };
             inputs.push(JobInput {
@@ -343,22 +352,55 @@ fn shown(step: &Step, output: &graph::Output) -> String {
     }
 }
 
-fn exit_help(exit: Exit) -> Option<String> {
-    match exit {
-        Exit::TimedOut(_) => Some("raise the step's `timeout`, or find out why it takes so long".into()),
-        Exit::OutOfMemory { .. } => Some("raise the step's `memory`, or let it use less".into()),
-        Exit::Code(127) => {
-            Some("a program was not found: name it in `tools`, or list it in `files`".into())
+/// Why an output cannot be stored, and how to go on.
+fn unstored(output: &str, error: &IngestError) -> (String, Option<String>) {
+    match error {
+        IngestError::Refused { path, refusal } => {
+            let what = match path.as_str() {
+                "" => format!("its output `{output}`"),
+                path => format!("`{path}` in its output `{output}`"),
+            };
+            (format!("{what} cannot be stored: {refusal}"), Some(refusal.help().to_owned()))
         }
+        error => (format!("its output `{output}` cannot be stored: {}", chain(error)), None),
+    }
+}
+
+fn execute_help(error: &ExecuteError, step: &Step) -> Option<String> {
+    matches!(error, ExecuteError::Sandbox(SandboxError::ProgramNotFound { .. }))
+        .then(|| missing_program(step).into())
+}
+
+/// How a step comes by a program that it did not find.
+fn missing_program(step: &Step) -> &'static str {
+    match step.toolchain {
+        Toolchain::Tools(_) => {
+            "a program was not found: name it in `tools`, or bring it along in `files`"
+        }
+        Toolchain::Host | Toolchain::Builtin => {
+            "a program was not found: install it on this machine, or bring it along in `files`"
+        }
+    }
+}
+
+fn exit_help(exit: Exit, step: &Step) -> Option<String> {
+    match exit {
+        Exit::TimedOut(_) => {
+            Some("raise the step's `timeout`, or find out why it takes so long".into())
+        }
+        Exit::OutOfMemory { .. } => Some("raise the step's `memory`, or let it use less".into()),
+        Exit::Code(127) => Some(missing_program(step).into()),
         Exit::Code(_) | Exit::Signal(_) | Exit::Cancelled => None,
     }
 }
 
 /// Small sources and files that the step read, so that an explanation can show how they differed.
 fn snapshots(store: &Store, order: &Order<'_>) -> Vec<Object> {
-    let sources = order.inputs.iter().filter(|input| input.source.is_some()).filter_map(|input| input.object);
+    let sources =
+        order.inputs.iter().filter(|input| input.source.is_some()).filter_map(|input| input.object);
     let files = order.files.iter().map(|(_, _, object)| *object);
-    let mut refs: Vec<Object> = sources.chain(files).filter(|object| store.contains(object)).collect();
+    let mut refs: Vec<Object> =
+        sources.chain(files).filter(|object| store.contains(object)).collect();
     refs.sort_unstable();
     refs.dedup();
     refs
@@ -422,7 +464,12 @@ fn compare(
         }
         let now = store.ingest(&path, Ingest::Move)?;
         if now.object != before.object {
-            lines.extend(crate::difference::between(store, &output.name, before.object, now.object));
+            lines.extend(crate::difference::between(
+                store,
+                &output.name,
+                before.object,
+                now.object,
+            ));
         }
     }
     Ok(lines)

@@ -21,16 +21,18 @@ pub fn look(home: &Path) -> Vec<Finding> {
     };
     let mut findings = vec![Finding::works("store", "opens", "can be read and written")];
     let notices = store.take_notices();
-    findings.push(match notices.iter().find(|notice| notice.path.starts_with(home.join("index"))) {
-        None => Finding::works("store", "index", "opens"),
-        Some(notice) => Finding::wrong(
-            "store",
-            "index",
-            Health::Missing,
-            notice.what.clone(),
-            "it is derived: remove the folder index/ in the store, and it is made again",
-        ),
-    });
+    findings.push(
+        match notices.iter().find(|notice| notice.path.starts_with(home.join("index"))) {
+            None => Finding::works("store", "index", "opens"),
+            Some(notice) => Finding::wrong(
+                "store",
+                "index",
+                Health::Missing,
+                notice.what.clone(),
+                "it is derived: remove the folder index/ in the store, and it is made again",
+            ),
+        },
+    );
     findings.extend(file_system(home));
     findings.push(reflinks(&store));
     findings

@@ -10,7 +10,10 @@ pub fn draw(graph: &Graph, targets: &[StepId], all: bool) -> String {
     let mut roots: Vec<(String, Vec<Reference>)> = Vec::new();
     if all {
         for deployment in &graph.deployments {
-            let after = deployment.after.as_ref().map_or_else(String::new, |after| format!(", after {after}"));
+            let after = deployment
+                .after
+                .as_ref()
+                .map_or_else(String::new, |after| format!(", after {after}"));
             roots.push((format!("deploy.{}{after}", deployment.name), vec![deployment.release]));
         }
     }
@@ -22,7 +25,8 @@ pub fn draw(graph: &Graph, targets: &[StepId], all: bool) -> String {
             Reference::Source(_) => None,
         })
         .collect();
-    let rest: Vec<StepId> = targets.iter().copied().filter(|target| !released.contains(target)).collect();
+    let rest: Vec<StepId> =
+        targets.iter().copied().filter(|target| !released.contains(target)).collect();
     let count = roots.len() + rest.len();
     for (number, (title, releases)) in roots.into_iter().enumerate() {
         let last = number + 1 == count;
@@ -66,7 +70,8 @@ impl Drawing<'_> {
                 (Some(step), group) => self.step(prefix, last, step, Some(group)),
                 (None, [Reference::Source(id)]) => {
                     let source = self.graph.source(*id);
-                    let line = format!("sources.{}: {}", source.name, super::origin(&source.origin));
+                    let line =
+                        format!("sources.{}: {}", source.name, super::origin(&source.origin));
                     self.line(prefix, last, &line);
                 }
                 (None, _) => {}
@@ -76,21 +81,30 @@ impl Drawing<'_> {
 
     fn step(&mut self, prefix: &str, last: bool, id: StepId, read: Option<&[Reference]>) {
         let step = self.graph.step(id);
-        let outputs: Vec<String> = read.unwrap_or_default().iter().filter_map(|&reference| {
-            let Reference::Output(_, number) = reference else { return None };
-            let name = &step.outputs[number as usize].name;
-            let origin = self.graph.origin(reference);
-            match (origin == reference, name == "out" && step.outputs.len() == 1) {
-                (true, true) => None,
-                (true, false) => Some(name.clone()),
-                (false, _) => Some(format!("{name} = {}", self.graph.spell(origin))),
-            }
-        }).collect();
-        let outputs = if outputs.is_empty() { String::new() } else { format!(" [{}]", outputs.join(", ")) };
+        let outputs: Vec<String> = read
+            .unwrap_or_default()
+            .iter()
+            .filter_map(|&reference| {
+                let Reference::Output(_, number) = reference else { return None };
+                let name = &step.outputs[number as usize].name;
+                let origin = self.graph.origin(reference);
+                match (origin == reference, name == "out" && step.outputs.len() == 1) {
+                    (true, true) => None,
+                    (true, false) => Some(name.clone()),
+                    (false, _) => Some(format!("{name} = {}", self.graph.spell(origin))),
+                }
+            })
+            .collect();
+        let outputs =
+            if outputs.is_empty() { String::new() } else { format!(" [{}]", outputs.join(", ")) };
         let again = !self.drawn.insert(id);
         let gate = if step.gate { ", gate" } else { "" };
         let above = if again && !step.inputs.is_empty() { ", as above" } else { "" };
-        self.line(prefix, last, &format!("{} ({}{gate}){outputs}{above}", step.name, step.builder.name));
+        self.line(
+            prefix,
+            last,
+            &format!("{} ({}{gate}){outputs}{above}", step.name, step.builder.name),
+        );
         if !again {
             let prefix = format!("{prefix}{}", if last { "   " } else { "│  " });
             self.inputs(&prefix, &step.inputs.clone());

@@ -83,8 +83,14 @@ pub fn show(
         facts.row([verb, &format!("{recipe}/{step}, {role} ({})", style::short(action_key))]);
     }
     match held_by {
-        [] => drop(facts.row(["held by", "nothing: kiln gc would remove it"])),
-        held_by => held_by.iter().for_each(|holder| drop(facts.row(["held by", holder]))),
+        [] => {
+            facts.row(["held by", "nothing: kiln gc would remove it"]);
+        }
+        held_by => {
+            for holder in held_by {
+                facts.row(["held by", holder]);
+            }
+        }
     }
     anstream::print!("{facts}");
     if let Some(tree) = &document.listing {

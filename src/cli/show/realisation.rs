@@ -1,6 +1,8 @@
 //! A realisation: the whole record, the key manifest included.
 
-use kiln_cache::{Cost, Determinism, Digest, Isolation, Object, Output, Realisation, Store, Verdict};
+use kiln_cache::{
+    Cost, Determinism, Digest, Isolation, Object, Output, Realisation, Store, Verdict,
+};
 use kiln_engine::{
     explain::isolation_word,
     key::{Manifest, ManifestItem},
@@ -34,7 +36,12 @@ struct Document<'a> {
 }
 
 /// Shows the result that is in use under a key.
-pub fn show(global: &Global, store: &Store, key: Digest, held_by: &[String]) -> Result<Exit, Failure> {
+pub fn show(
+    global: &Global,
+    store: &Store,
+    key: Digest,
+    held_by: &[String],
+) -> Result<Exit, Failure> {
     let attempts = store
         .attempts(&key)
         .map_err(|error| Failure::environment(&error, "kiln store verify tells more"))?;
@@ -78,7 +85,8 @@ pub fn show(global: &Global, store: &Store, key: Digest, held_by: &[String]) -> 
     anstream::print!("{}", outputs(store, &record.outputs));
     anstream::println!("\nwhat went into the key:");
     for item in &manifest.items {
-        let value = serde_json::to_string(&item.value).expect("manifest items hold no map but of strings");
+        let value =
+            serde_json::to_string(&item.value).expect("manifest items hold no map but of strings");
         let label = item.label.as_ref().map_or_else(String::new, |label| format!("  {label}"));
         anstream::println!("  {}  {value}{label}", item.at.join("."));
     }
@@ -94,12 +102,17 @@ pub fn write_record(facts: &mut Table, record: &Realisation, attempts: usize) {
     facts.row(["isolation", isolation_word(record.isolation)]);
     facts.row(["ran", &moment::local(record.cost.started_ms)]);
     let Cost { seconds, cpu_seconds, peak_memory, input_bytes, output_bytes, .. } = record.cost;
-    let time = |seconds: f64| style::time(std::time::Duration::try_from_secs_f64(seconds).unwrap_or_default());
+    let time = |seconds: f64| {
+        style::time(std::time::Duration::try_from_secs_f64(seconds).unwrap_or_default())
+    };
     let memory = match peak_memory {
         0 => String::new(),
         bytes => format!(", {} of memory", style::bytes(bytes)),
     };
-    facts.row(["took", &format!("{}, {} of processor time{memory}", time(seconds), time(cpu_seconds))]);
+    facts.row([
+        "took",
+        &format!("{}, {} of processor time{memory}", time(seconds), time(cpu_seconds)),
+    ]);
     let (read, made) = (style::bytes(input_bytes), style::bytes(output_bytes));
     facts.row(["data", &format!("read {read}, made {made}")]);
     if attempts > 1 {

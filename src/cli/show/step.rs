@@ -124,10 +124,13 @@ fn print(
     for line in &document.why {
         facts.row([document.state.replace('_', " "), line.clone()]);
     }
-    facts.row(["action key", &document.action_key.map_or_else(
-        || "not known until the steps before it have run".to_owned(),
-        |key| key.to_string(),
-    )]);
+    facts.row([
+        "action key",
+        &document.action_key.map_or_else(
+            || "not known until the steps before it have run".to_owned(),
+            |key| key.to_string(),
+        ),
+    ]);
     facts.row(["runs with", &toolchain(&step.toolchain)]);
     facts.row(["determinism", document.determinism]);
     if let Some(record) = result {
@@ -146,7 +149,9 @@ fn print(
             };
             let content = match (document.inputs.get(&label).copied().flatten(), input) {
                 (Some(object), _) => object.to_string(),
-                (None, Reference::Source(_)) if document.action_key.is_some() => "absent".to_owned(),
+                (None, Reference::Source(_)) if document.action_key.is_some() => {
+                    "absent".to_owned()
+                }
                 (None, _) => "not known yet".to_owned(),
             };
             table.row([format!("{label}{alias}"), content]);
@@ -154,8 +159,12 @@ fn print(
         anstream::println!("{table}");
     }
     match result {
-        Some(record) => anstream::print!("{}", realisation::outputs(&project.store, &record.outputs)),
-        None => anstream::println!("outputs: {} (none made yet)", document.declared_outputs.join(", ")),
+        Some(record) => {
+            anstream::print!("{}", realisation::outputs(&project.store, &record.outputs))
+        }
+        None => {
+            anstream::println!("outputs: {} (none made yet)", document.declared_outputs.join(", "))
+        }
     }
 }
 
@@ -164,12 +173,17 @@ fn print_arguments(manifest: &Manifest) {
     let none = Manifest::default();
     for change in kiln_engine::why::changes(&none, manifest) {
         if change.part == kiln_engine::why::Part::Recipe
-            && !matches!(change.subject.as_str(), "builder" | "determinism" | "format" | "platform" | "salt" | "network")
+            && !matches!(
+                change.subject.as_str(),
+                "builder" | "determinism" | "format" | "platform" | "salt" | "network"
+            )
         {
             let value = change.after.unwrap_or_default();
             let mut lines = value.lines();
             table.row([change.subject, lines.next().unwrap_or_default().to_owned()]);
-            lines.for_each(|line| drop(table.row([String::new(), line.to_owned()])));
+            for line in lines {
+                table.row([String::new(), line.to_owned()]);
+            }
         }
     }
     if !table.is_empty() {
@@ -180,9 +194,10 @@ fn print_arguments(manifest: &Manifest) {
 fn toolchain(toolchain: &Toolchain) -> String {
     match toolchain {
         Toolchain::Builtin => "kiln itself".to_owned(),
-        Toolchain::Host => {
-            style::paint(style::WARN, "the host's programs: it depends on this host, and is not pushed by default")
-        }
+        Toolchain::Host => style::paint(
+            style::WARN,
+            "the host's programs: it depends on this host, and is not pushed by default",
+        ),
         Toolchain::Tools(names) => format!("{}, and the core utilities", names.join(", ")),
     }
 }

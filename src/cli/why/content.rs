@@ -54,7 +54,8 @@ pub fn texts(change: &Change) -> Found {
 fn diff(name: &str, before: &str, after: &str) -> String {
     let prefix = if name.is_empty() { String::new() } else { format!("{name} ") };
     // Without this, a value that has no newline at its end would be followed by a remark about it.
-    let with_end = |text: &str| if text.ends_with('\n') { text.to_owned() } else { format!("{text}\n") };
+    let with_end =
+        |text: &str| if text.ends_with('\n') { text.to_owned() } else { format!("{text}\n") };
     TextDiff::from_lines(with_end(before).as_str(), with_end(after).as_str())
         .unified_diff()
         .context_radius(3)
@@ -72,7 +73,9 @@ fn files(found: &mut Found, name: &str, before: &Path, after: &Path) {
     };
     match text(before, old).zip(text(after, new)) {
         Some((old, new)) => found.diffs.push(diff(name, &old, &new)),
-        None => found.details.push(format!("{prefix}{} → {}", style::bytes(old), style::bytes(new))),
+        None => {
+            found.details.push(format!("{prefix}{} → {}", style::bytes(old), style::bytes(new)))
+        }
     }
 }
 
@@ -98,9 +101,10 @@ fn trees(store: &Store, found: &mut Found, before: Object, after: Object) {
     let mut differing = 0;
     for path in paths {
         let (before_file, after_file) = (old.get(path), new.get(path));
-        if before_file.zip(after_file).is_some_and(|(old, new)| {
-            old.digest == new.digest && old.executable == new.executable
-        }) {
+        if before_file
+            .zip(after_file)
+            .is_some_and(|(old, new)| old.digest == new.digest && old.executable == new.executable)
+        {
             continue;
         }
         differing += 1;
@@ -108,12 +112,16 @@ fn trees(store: &Store, found: &mut Found, before: Object, after: Object) {
             continue;
         }
         match (before_file, after_file) {
-            (None, Some(file)) => found.details.push(format!("{path}: new, {}", style::bytes(file.bytes))),
+            (None, Some(file)) => {
+                found.details.push(format!("{path}: new, {}", style::bytes(file.bytes)))
+            }
             (Some(_), None) => found.details.push(format!("{path}: gone")),
             (Some(old), Some(new)) if old.digest == new.digest => {
                 found.details.push(format!("{path}: the same bytes, but another executable bit"));
             }
-            _ => files(found, path, &store.path(&before).join(path), &store.path(&after).join(path)),
+            _ => {
+                files(found, path, &store.path(&before).join(path), &store.path(&after).join(path))
+            }
         }
     }
     if differing == 0 {
@@ -172,6 +180,9 @@ mod tests {
         };
         assert!(texts(&change("60", "100")).diffs.is_empty());
         let found = texts(&change("set -e\ncat x", "set -e\ntac x"));
-        assert_eq!(found.diffs, ["--- before\n+++ now\n@@ -1,2 +1,2 @@\n set -e\n-cat x\n+tac x\n"]);
+        assert_eq!(
+            found.diffs,
+            ["--- before\n+++ now\n@@ -1,2 +1,2 @@\n set -e\n-cat x\n+tac x\n"]
+        );
     }
 }
