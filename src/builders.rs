@@ -67,9 +67,24 @@ those at the cuts. Rows keep their bytes and, in each part, their order.",
     example: "[steps.split]\nbuilder = \"split\"\ndata    = \"${check.data}\"\nlabel   = \"diagnosis\"\nratios  = { train = 0.7, valid = 0.15, test = 0.15 }\nseed    = 7",
     args: &[
         arg("data", Type::Input, Presence::Required, "the table: a CSV file with a header"),
-        arg("label", Type::Text, Presence::Optional, "the column whose values are the classes; without it all rows are one class"),
-        arg("ratios", Type::Map(&Type::Float { min: 0.0, max: 1.0 }), Presence::Required, "the parts by name, each with its share; the shares add up to 1"),
-        arg("seed", Type::Int { min: 0, max: i64::MAX }, Presence::Default("0"), "another seed is another split"),
+        arg(
+            "label",
+            Type::Text,
+            Presence::Optional,
+            "the column whose values are the classes; without it all rows are one class",
+        ),
+        arg(
+            "ratios",
+            Type::Map(&Type::Float { min: 0.0, max: 1.0 }),
+            Presence::Required,
+            "the parts by name, each with its share; the shares add up to 1",
+        ),
+        arg(
+            "seed",
+            Type::Int { min: 0, max: i64::MAX },
+            Presence::Default("0"),
+            "another seed is another split",
+        ),
     ],
     outputs: Outputs::FromMap {
         arg: "ratios",
@@ -90,26 +105,79 @@ lowest validation loss is kept. A loss or weight that is not finite fails the st
 model.json (features, classes, preprocessing, hyper-parameters), and a model card.",
     example: "[steps.train]\nbuilder  = \"train\"\ntrain    = \"${split.train}\"\nvalid    = \"${split.valid}\"\nlabel    = \"diagnosis\"\npositive = \"malignant\"\nignore   = [\"id\"]\nmodel    = { kind = \"mlp\", hidden = [64, 32] }\nepochs   = 60",
     args: &[
-        arg("train", Type::Input, Presence::Required, "the rows to learn from: a CSV file with a header"),
+        arg(
+            "train",
+            Type::Input,
+            Presence::Required,
+            "the rows to learn from: a CSV file with a header",
+        ),
         arg("valid", Type::Input, Presence::Optional, "rows to choose the best epoch by"),
         arg("label", Type::Text, Presence::Required, "the column to predict"),
-        arg("positive", Type::Text, Presence::Optional, "of two classes, the one that counts as positive"),
-        arg("ignore", Type::List(&Type::Text), Presence::Default("[]"), "columns that are no features"),
+        arg(
+            "positive",
+            Type::Text,
+            Presence::Optional,
+            "of two classes, the one that counts as positive",
+        ),
+        arg(
+            "ignore",
+            Type::List(&Type::Text),
+            Presence::Default("[]"),
+            "columns that are no features",
+        ),
         arg(
             "model",
             Type::Kinds(&[
                 ("logistic", &[]),
-                ("mlp", &[arg("hidden", Type::List(&Type::Int { min: 1, max: 65_536 }), Presence::Required, "units of each hidden layer, first to last")]),
+                (
+                    "mlp",
+                    &[arg(
+                        "hidden",
+                        Type::List(&Type::Int { min: 1, max: 65_536 }),
+                        Presence::Required,
+                        "units of each hidden layer, first to last",
+                    )],
+                ),
             ]),
             Presence::Required,
             "the kind of model: `logistic`, or `mlp` with its hidden layers",
         ),
-        arg("epochs", Type::Int { min: 1, max: 1_000_000 }, Presence::Default("100"), "passes over the training rows at most; for `logistic`, steps of the optimiser"),
-        arg("batch", Type::Int { min: 1, max: 1 << 24 }, Presence::Default("32"), "rows in one step of an `mlp`"),
-        arg("learning_rate", Type::Float { min: 0.0, max: 1e6 }, Presence::Default("0.001"), "Adam's step size, for an `mlp`"),
-        arg("l2", Type::Float { min: 0.0, max: 1e12 }, Presence::Default("1.0"), "strength of the penalty l2 / (2 · rows) · ‖weights‖²"),
-        arg("seed", Type::Int { min: 0, max: i64::MAX }, Presence::Default("0"), "names an `mlp`'s initial weights and the order of its rows"),
-        arg("patience", Type::Int { min: 1, max: 1_000_000 }, Presence::Optional, "epochs without a better validation loss after which training ends"),
+        arg(
+            "epochs",
+            Type::Int { min: 1, max: 1_000_000 },
+            Presence::Default("100"),
+            "passes over the training rows at most; for `logistic`, steps of the optimiser",
+        ),
+        arg(
+            "batch",
+            Type::Int { min: 1, max: 1 << 24 },
+            Presence::Default("32"),
+            "rows in one step of an `mlp`",
+        ),
+        arg(
+            "learning_rate",
+            Type::Float { min: 0.0, max: 1e6 },
+            Presence::Default("0.001"),
+            "Adam's step size, for an `mlp`",
+        ),
+        arg(
+            "l2",
+            Type::Float { min: 0.0, max: 1e12 },
+            Presence::Default("1.0"),
+            "strength of the penalty l2 / (2 · rows) · ‖weights‖²",
+        ),
+        arg(
+            "seed",
+            Type::Int { min: 0, max: i64::MAX },
+            Presence::Default("0"),
+            "names an `mlp`'s initial weights and the order of its rows",
+        ),
+        arg(
+            "patience",
+            Type::Int { min: 1, max: 1_000_000 },
+            Presence::Optional,
+            "epochs without a better validation loss after which training ends",
+        ),
     ],
     outputs: Outputs::Fixed(&[
         output("history", "history.csv", "the learning curve: one row for each epoch"),
@@ -131,21 +199,61 @@ a baseline (its source says absent = \"accept\") relative gates hold with the re
     example: "[steps.quality]\nbuilder  = \"evaluate\"\nmodel    = \"${train.model}\"\ntest     = \"${split.test}\"\nbaseline = \"${sources.base}\"\ngates    = [\n  { metric = \"f1\", min = 0.92 },\n  { metric = \"f1\", max_drop = \"2%\" },\n]",
     args: &[
         arg("model", Type::Input, Presence::Required, "the candidate: a model folder"),
-        arg("test", Type::Input, Presence::Required, "rows that it has not seen: a CSV file with a header"),
-        arg("baseline", Type::Input, Presence::Optional, "the model to compare with: a model folder"),
+        arg(
+            "test",
+            Type::Input,
+            Presence::Required,
+            "rows that it has not seen: a CSV file with a header",
+        ),
+        arg(
+            "baseline",
+            Type::Input,
+            Presence::Optional,
+            "the model to compare with: a model folder",
+        ),
         arg(
             "gates",
             Type::List(&Type::Table(&[
-                arg("metric", Type::Word(&["accuracy", "precision", "recall", "f1", "roc_auc", "log_loss"]), Presence::Required, "the metric"),
-                arg("min", Type::Float { min: -1e300, max: 1e300 }, Presence::Optional, "the least value"),
-                arg("max", Type::Float { min: -1e300, max: 1e300 }, Presence::Optional, "the greatest value"),
-                arg("max_drop", Type::Amount, Presence::Optional, "how much worse than the baseline it may be"),
-                arg("min_gain", Type::Amount, Presence::Optional, "how much better than the baseline it must be"),
+                arg(
+                    "metric",
+                    Type::Word(&["accuracy", "precision", "recall", "f1", "roc_auc", "log_loss"]),
+                    Presence::Required,
+                    "the metric",
+                ),
+                arg(
+                    "min",
+                    Type::Float { min: -1e300, max: 1e300 },
+                    Presence::Optional,
+                    "the least value",
+                ),
+                arg(
+                    "max",
+                    Type::Float { min: -1e300, max: 1e300 },
+                    Presence::Optional,
+                    "the greatest value",
+                ),
+                arg(
+                    "max_drop",
+                    Type::Amount,
+                    Presence::Optional,
+                    "how much worse than the baseline it may be",
+                ),
+                arg(
+                    "min_gain",
+                    Type::Amount,
+                    Presence::Optional,
+                    "how much better than the baseline it must be",
+                ),
             ])),
             Presence::Default("[]"),
             "the conditions for acceptance; with none, every model is accepted",
         ),
-        arg("threshold", Type::Float { min: 0.0, max: 1.0 }, Presence::Default("0.5"), "the least probability that makes a row positive"),
+        arg(
+            "threshold",
+            Type::Float { min: 0.0, max: 1.0 },
+            Presence::Default("0.5"),
+            "the least probability that makes a row positive",
+        ),
     ],
     outputs: Outputs::Fixed(&[
         output("metrics", "metrics.json", "the metrics by name"),
@@ -166,7 +274,12 @@ digest.",
     example: "[steps.release]\nbuilder  = \"package\"\nmodel    = \"${quality.model}\"\nevidence = [\"${quality.report}\", \"${check.report}\"]",
     args: &[
         arg("model", Type::Input, Presence::Required, "the model: a model folder"),
-        arg("evidence", Type::List(&Type::Input), Presence::Default("[]"), "reports, files or folders"),
+        arg(
+            "evidence",
+            Type::List(&Type::Input),
+            Presence::Default("[]"),
+            "reports, files or folders",
+        ),
     ],
     outputs: Outputs::Fixed(&[output("out", "release", "the release folder")]),
     platform: false,
@@ -190,11 +303,12 @@ pub fn main(arguments: &[OsString]) -> ExitCode {
 
 fn carry_out(request: &Path, response: &Path) -> Result<(), String> {
     let text = fs::read(request).map_err(|error| format!("cannot read the request: {error}"))?;
-    let request: Request =
-        serde_json::from_slice(&text).map_err(|error| format!("cannot read the request: {error}"))?;
+    let request: Request = serde_json::from_slice(&text)
+        .map_err(|error| format!("cannot read the request: {error}"))?;
     let mut log = io::stdout().lock();
     let answer = kiln_ml::run(&request, &mut log).map_err(|error| chain(&error))?;
-    let text = serde_json::to_vec(&answer).map_err(|error| format!("cannot write the response: {error}"))?;
+    let text = serde_json::to_vec(&answer)
+        .map_err(|error| format!("cannot write the response: {error}"))?;
     fs::write(response, text).map_err(|error| format!("cannot write the response: {error}"))
 }
 

@@ -41,7 +41,9 @@ fn listings(name: &str, old: (&Path, &Tree), new: (&Path, &Tree)) -> Vec<String>
             (Some(Leaf::File(one)), Some(Leaf::File(other))) if one.digest == other.digest => {
                 "the same bytes, but another executable bit".to_owned()
             }
-            (Some(Leaf::File(_)), Some(Leaf::File(_))) => files(&old.0.join(path), &new.0.join(path)),
+            (Some(Leaf::File(_)), Some(Leaf::File(_))) => {
+                files(&old.0.join(path), &new.0.join(path))
+            }
             (Some(_), None) => "gone".to_owned(),
             (None, Some(_)) => "new".to_owned(),
             _ => "of another kind".to_owned(),

@@ -99,7 +99,9 @@ impl Reason {
                 "the recorded result was made with weaker isolation ({})",
                 isolation_word(*recorded)
             )],
-            Self::OutputLost { output } => vec![format!("its output `{output}` is lost from the store")],
+            Self::OutputLost { output } => {
+                vec![format!("its output `{output}` is lost from the store")]
+            }
             Self::Again => vec!["asked for with --again".into()],
             Self::Check => vec!["asked for with --check".into()],
         }

@@ -158,7 +158,8 @@ struct Walk<'a, V> {
 }
 
 fn walk<V: Visitor>(subject: &Subject<'_>, visitor: &mut V) -> Places {
-    let mut walk = Walk { subject, visitor, path: String::with_capacity(64), places: Places::default() };
+    let mut walk =
+        Walk { subject, visitor, path: String::with_capacity(64), places: Places::default() };
     walk.all();
     walk.places
 }
@@ -465,7 +466,8 @@ impl Manifest {
     pub fn to_text(&self) -> String {
         let mut text = String::from("[\n");
         for (index, item) in self.items.iter().enumerate() {
-            let line = serde_json::to_string(item).expect("manifest items hold no map but of strings");
+            let line =
+                serde_json::to_string(item).expect("manifest items hold no map but of strings");
             let comma = if index + 1 == self.items.len() { "" } else { "," };
             let _ = writeln!(text, "{line}{comma}");
         }

@@ -4,31 +4,32 @@
 //! the user's home folder: builders enter through the [`catalogue`], paths through arguments, and what
 //! happens leaves as [`event`]s.
 //!
-//! Data flows one way: a module may use those above it in this list, never those below.
+//! Data flows one way, from the recipe's text to records in the store; a test holds the modules to it: none of
+//! them form a ring.
 
-pub mod diagnostic;
+pub mod attempt;
 pub mod catalogue;
+pub mod diagnostic;
+pub mod difference;
+pub mod event;
+pub mod executor;
+pub mod explain;
 pub mod graph;
+pub mod host;
+pub mod key;
+pub mod local;
+pub mod place;
+pub mod plan;
+pub mod project;
+pub mod realise;
 pub mod recipe;
 pub mod reference;
-pub mod place;
-pub mod host;
-pub mod tools;
+pub mod resolve;
 #[allow(unsafe_code)]
 pub mod sandbox;
-pub mod key;
-pub mod source;
-pub mod surroundings;
-pub mod project;
-pub mod executor;
-pub mod local;
-pub mod event;
 pub mod schedule;
-pub mod difference;
-pub mod attempt;
-pub mod why;
-pub mod resolve;
-pub mod explain;
+pub mod source;
 pub mod standing;
-pub mod realise;
-pub mod plan;
+pub mod surroundings;
+pub mod tools;
+pub mod why;

@@ -13,7 +13,7 @@ use kiln_cache::{Isolation, Verdict};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    executor::{Executed, ExecuteError, Executor, Job, JobInput},
+    executor::{ExecuteError, Executed, Executor, Job, JobInput},
     graph::{Part, Reference, Toolchain, Value},
     sandbox::{self, Bind, Capabilities, Layout, Limits, Spec, View, Wanted},
 };
@@ -93,8 +93,11 @@ impl LocalExecutor {
             let (_, path) = input.content.as_ref()?;
             Some(Bind { host: path.clone(), place: input.place.clone() })
         });
-        let log = fs::File::create(job.log)
-            .map_err(|source| ExecuteError::Io { action: "create", path: job.log.to_owned(), source })?;
+        let log = fs::File::create(job.log).map_err(|source| ExecuteError::Io {
+            action: "create",
+            path: job.log.to_owned(),
+            source,
+        })?;
         Ok(Spec {
             argv,
             env: job
@@ -148,10 +151,16 @@ impl Executor for LocalExecutor {
         let ran = sandbox::run(&self.spec(job, &layout)?, job.cancel)?;
         let verdict = if job.step.gate && ran.exit.is_success() {
             let path = work.join(RESPONSE);
-            let text = fs::read(&path)
-                .map_err(|source| ExecuteError::Io { action: "read", path, source })?;
-            let response: Response = serde_json::from_slice(&text).map_err(ExecuteError::Response)?;
-            response.verdict.map(|verdict| Verdict { accepted: verdict.accepted, reason: verdict.reason })
+            let text = fs::read(&path).map_err(|source| ExecuteError::Io {
+                action: "read",
+                path,
+                source,
+            })?;
+            let response: Response =
+                serde_json::from_slice(&text).map_err(ExecuteError::Response)?;
+            response
+                .verdict
+                .map(|verdict| Verdict { accepted: verdict.accepted, reason: verdict.reason })
         } else {
             None
         };
@@ -262,14 +271,18 @@ impl Lowering<'_> {
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<(), ExecuteError> {
-    fs::write(path, bytes)
-        .map_err(|source| ExecuteError::Io { action: "write", path: path.to_owned(), source })
+    fs::write(path, bytes).map_err(|source| ExecuteError::Io {
+        action: "write",
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// Copies one of a step's `files` to where the step may change it.
 fn copy(from: &Path, to: &Path) -> Result<(), ExecuteError> {
     use std::os::unix::fs::PermissionsExt as _;
-    let fail = |source: io::Error| ExecuteError::Io { action: "copy", path: from.to_owned(), source };
+    let fail =
+        |source: io::Error| ExecuteError::Io { action: "copy", path: from.to_owned(), source };
     if let Some(parent) = to.parent() {
         fs::create_dir_all(parent).map_err(fail)?;
     }

@@ -169,7 +169,9 @@ impl Planner<'_> {
                     (Asked::Surely, Some(output)) => {
                         planned.outlook = Outlook::WouldRun(Reason::OutputLost { output });
                     }
-                    (Asked::Perhaps, Some(_)) => planned.outlook = Outlook::MayRun { after: Vec::new() },
+                    (Asked::Perhaps, Some(_)) => {
+                        planned.outlook = Outlook::MayRun { after: Vec::new() }
+                    }
                     _ if self.options.check.contains(&step) => {
                         planned.outlook = Outlook::WouldRun(Reason::Check);
                     }

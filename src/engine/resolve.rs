@@ -159,9 +159,9 @@ fn ground(context: &Context<'_>, step: &Step) -> Result<Ground, Vec<Diagnostic>>
         return Err(problems);
     }
     let objects = files.iter().map(|(name, (_, object))| (name.clone(), *object)).collect();
-    let passed = step.pass_env.iter().map(|name| {
-        (name.clone(), context.surroundings.variable(name).map(str::to_owned))
-    });
+    let passed = step
+        .pass_env
+        .iter()
+        .map(|name| (name.clone(), context.surroundings.variable(name).map(str::to_owned)));
     Ok(Ground { objects, passed: passed.collect(), toolbox, files })
 }
-

@@ -14,8 +14,8 @@ use std::{
 
 use globset::{GlobBuilder, GlobMatcher};
 use kiln_cache::{
-    Digest, FileDigest, FileIdentity, FsError, Ingest, IngestError, Object, Scratch, SourceError as HashError,
-    Store, Trust, TreeError,
+    Digest, FileDigest, FileIdentity, FsError, Ingest, IngestError, Object, Scratch,
+    SourceError as HashError, Store, TreeError, Trust,
 };
 use rayon::prelude::*;
 use walkdir::WalkDir;
@@ -165,11 +165,17 @@ impl Reader<'_> {
                 self.listed(listing)?
             } else {
                 let file = self.hash(path)?;
-                return Ok(BTreeMap::from([(pattern.to_owned(), (file.path.clone(), file.object()))]));
+                return Ok(BTreeMap::from([(
+                    pattern.to_owned(),
+                    (file.path.clone(), file.object()),
+                )]));
             }
         };
         let Shape::Tree { files, .. } = tree else { return Ok(BTreeMap::new()) };
-        Ok(files.into_iter().map(|(name, file)| (name, (file.path.clone(), file.object()))).collect())
+        Ok(files
+            .into_iter()
+            .map(|(name, file)| (name, (file.path.clone(), file.object())))
+            .collect())
     }
 
     fn resolve_path(&self, source: &Source, path: &str) -> Result<Resolved, Diagnostic> {
@@ -233,12 +239,19 @@ impl Reader<'_> {
                 }
                 Absent::Error => Err(fail(format!("deployment `{deployment}` runs nothing yet"))
                     .help(format!("deploy a release first: kiln deploy {deployment}"))
-                    .help("or say `absent = \"accept\"` if a first build has nothing to compare with")),
+                    .help(
+                        "or say `absent = \"accept\"` if a first build has nothing to compare with",
+                    )),
             };
         };
         let name = output.rsplit('/').next().unwrap_or(output);
         if output.is_empty() {
-            return Ok(Resolved { object: Some(release), extension: String::new(), bytes: 0, local: None });
+            return Ok(Resolved {
+                object: Some(release),
+                extension: String::new(),
+                bytes: 0,
+                local: None,
+            });
         }
         let part = self.store.subobject(&release.digest, output).map_err(|error| {
             fail(format!("the release that `{deployment}` runs cannot be read: {}", chain(&error)))
@@ -273,7 +286,9 @@ impl Reader<'_> {
         Err(Problem {
             message: format!("`{path}` leaves the recipe's folder"),
             label: "a link leads out of the folder that the recipe stands in".into(),
-            help: "copy or move it into the recipe's folder, so that a clone of the recipe has it too".into(),
+            help:
+                "copy or move it into the recipe's folder, so that a clone of the recipe has it too"
+                    .into(),
         })
     }
 
@@ -305,7 +320,8 @@ impl Reader<'_> {
 
     fn hash(&self, path: PathBuf) -> Result<LocalFile, Problem> {
         let shown = path.strip_prefix(self.root).unwrap_or(&path).display().to_string();
-        let kind = fs::metadata(&path).map_err(|error| Problem::unreadable(&shown, &error))?.file_type();
+        let kind =
+            fs::metadata(&path).map_err(|error| Problem::unreadable(&shown, &error))?.file_type();
         if !kind.is_file() {
             return Err(Problem {
                 message: format!("`{shown}` is neither a file nor a folder"),
@@ -570,11 +586,12 @@ fn link_target(link: &Path, folder: &Path, name: &str) -> Result<String, Problem
 }
 
 fn matcher(pattern: &str) -> Result<GlobMatcher, Problem> {
-    let glob = GlobBuilder::new(pattern).literal_separator(true).build().map_err(|error| Problem {
-        message: format!("`{pattern}` is not a pattern"),
-        label: error.kind().to_string(),
-        help: "patterns are made of `*`, `**`, `?`, `[abc]` and `{one,two}`".into(),
-    })?;
+    let glob =
+        GlobBuilder::new(pattern).literal_separator(true).build().map_err(|error| Problem {
+            message: format!("`{pattern}` is not a pattern"),
+            label: error.kind().to_string(),
+            help: "patterns are made of `*`, `**`, `?`, `[abc]` and `{one,two}`".into(),
+        })?;
     Ok(glob.compile_matcher())
 }
 
@@ -587,14 +604,20 @@ fn tree_object(files: &[(String, LocalFile)], links: &[(String, String)]) -> (Ob
         };
         (name.as_str(), leaf)
     });
-    let links = links.iter().map(|(name, target)| (name.as_str(), kiln_cache::Leaf::Link { target: target.clone() }));
+    let links = links
+        .iter()
+        .map(|(name, target)| (name.as_str(), kiln_cache::Leaf::Link { target: target.clone() }));
     let tree = kiln_cache::Tree::from_leaves(leaves.chain(links));
     (Object::tree(tree.digest()), tree.bytes())
 }
 
 fn same(expected: Object, found: Object, path: &Path) -> Result<(), PresentError> {
     let equal: fn(Object) -> (kiln_cache::Kind, Digest) = |object| (object.kind, object.digest);
-    if equal(expected) == equal(found) { Ok(()) } else { Err(PresentError::Changed(path.to_owned())) }
+    if equal(expected) == equal(found) {
+        Ok(())
+    } else {
+        Err(PresentError::Changed(path.to_owned()))
+    }
 }
 
 /// How a folder's files are laid out for a step.
@@ -613,7 +636,8 @@ fn lay_out(
     lay: Lay,
 ) -> Result<PathBuf, PresentError> {
     let folder = scratch.path().join("tree");
-    let fail = |path: &Path, source: io::Error| PresentError::Farm { path: path.to_owned(), source };
+    let fail =
+        |path: &Path, source: io::Error| PresentError::Farm { path: path.to_owned(), source };
     fs::create_dir(&folder).map_err(|error| fail(&folder, error))?;
     let folders: std::collections::BTreeSet<&Path> = files
         .iter()

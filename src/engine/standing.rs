@@ -73,10 +73,11 @@ impl Standing<'_> {
     pub fn makers_behind(&self, step: StepId) -> Vec<StepId> {
         let graph = self.context.graph;
         let outputs = 0..graph.step(step).outputs.len() as u32;
-        let makers = outputs.filter_map(|number| match graph.origin(Reference::Output(step, number)) {
-            Reference::Output(maker, _) if maker != step => Some(maker),
-            _ => None,
-        });
+        let makers =
+            outputs.filter_map(|number| match graph.origin(Reference::Output(step, number)) {
+                Reference::Output(maker, _) if maker != step => Some(maker),
+                _ => None,
+            });
         makers.collect()
     }
 

@@ -79,14 +79,17 @@ impl Surroundings {
                     .entries
                     .iter()
                     .flat_map(|tool| {
-                        tool.fingerprint
-                            .iter()
-                            .map(move |(label, fact)| (format!("{}.{label}", tool.name), fact.clone()))
+                        tool.fingerprint.iter().map(move |(label, fact)| {
+                            (format!("{}.{label}", tool.name), fact.clone())
+                        })
                     })
                     .collect();
                 if set.host_fallback {
                     facts.extend(
-                        self.host().fields().into_iter().map(|(name, fact)| (format!("host.{name}"), fact)),
+                        self.host()
+                            .fields()
+                            .into_iter()
+                            .map(|(name, fact)| (format!("host.{name}"), fact)),
                     );
                 }
                 facts.sort();

@@ -47,7 +47,8 @@ pub enum Part {
 /// What differs from `before` to `after`; inputs last, since theirs may be mere consequences.
 pub fn changes(before: &Manifest, after: &Manifest) -> Vec<Change> {
     let (old, new) = (readable(before), readable(after));
-    let subjects: std::collections::BTreeSet<&(Part, String)> = old.keys().chain(new.keys()).collect();
+    let subjects: std::collections::BTreeSet<&(Part, String)> =
+        old.keys().chain(new.keys()).collect();
     subjects
         .into_iter()
         .filter_map(|subject| {
@@ -55,7 +56,8 @@ pub fn changes(before: &Manifest, after: &Manifest) -> Vec<Change> {
             if before.map(|fact| &fact.text) == after.map(|fact| &fact.text) {
                 return None;
             }
-            let objects = before.and_then(|fact| fact.object).zip(after.and_then(|fact| fact.object));
+            let objects =
+                before.and_then(|fact| fact.object).zip(after.and_then(|fact| fact.object));
             Some(Change {
                 subject: subject.1.clone(),
                 part: subject.0,
@@ -223,7 +225,8 @@ mod tests {
 
     #[test]
     fn a_new_input_in_front_does_not_make_the_others_look_changed() {
-        let object = |byte: u8| ManifestValue::Object(Object::file(kiln_cache::Digest::of(&[byte])));
+        let object =
+            |byte: u8| ManifestValue::Object(Object::file(kiln_cache::Digest::of(&[byte])));
         let one = manifest(vec![(&["inputs", "0"], object(1), Some("sources.data"))]);
         let two = manifest(vec![
             (&["inputs", "0"], object(2), Some("sources.base")),

@@ -196,7 +196,9 @@ impl<'a, 'b> Owner<'a, 'b> {
         let mut ready = true;
         for upstream in graph.step(step).upstream() {
             match &self.nodes[upstream.index()].phase {
-                Phase::Failed => return self.skip(step, format!("`{}` failed", graph.step(upstream).name)),
+                Phase::Failed => {
+                    return self.skip(step, format!("`{}` failed", graph.step(upstream).name));
+                }
                 Phase::Skipped(_) => {
                     return self.skip(step, format!("`{}` was skipped", graph.step(upstream).name));
                 }
@@ -246,7 +248,8 @@ impl<'a, 'b> Owner<'a, 'b> {
 
     /// Known: if its outputs are asked for and lost, it has to run again; if a check is due, too.
     fn provide(&mut self, step: StepId) {
-        let lost = if self.nodes[step.index()].demand == Demand::Present { self.lost(step) } else { None };
+        let lost =
+            if self.nodes[step.index()].demand == Demand::Present { self.lost(step) } else { None };
         let node = &mut self.nodes[step.index()];
         let Some(result) = node.result.clone() else { return };
         if let Some(lost) = lost {
@@ -297,7 +300,8 @@ impl<'a, 'b> Owner<'a, 'b> {
             if let Reference::Output(maker, _) = self.origin(input) {
                 if self.nodes[maker.index()].is_dead() {
                     let name = self.context.graph.step(maker).name.clone();
-                    let phase = Phase::Skipped(format!("`{name}` was needed again and did not succeed"));
+                    let phase =
+                        Phase::Skipped(format!("`{name}` was needed again and did not succeed"));
                     return self.settle(step, phase);
                 }
                 self.demand(maker, Demand::Present);
@@ -324,7 +328,8 @@ impl<'a, 'b> Owner<'a, 'b> {
         let definition = context.graph.step(step);
         let ground = &self.resolution.grounds[&step];
         let manifest = key::manifest(&self.standing().subject(step)).to_text();
-        let inputs = self.nodes[step.index()].places.iter().map(|(_, input)| self.order_input(input));
+        let inputs =
+            self.nodes[step.index()].places.iter().map(|(_, input)| self.order_input(input));
         let inputs = inputs.collect();
         let cpus = self.slots.cpus(step);
         let node = &mut self.nodes[step.index()];
@@ -350,8 +355,12 @@ impl<'a, 'b> Owner<'a, 'b> {
             step: definition,
             key,
             inputs,
-            files: files.map(|(name, (path, object))| (name.clone(), path.clone(), *object)).collect(),
-            passed: passed.filter_map(|(name, value)| Some((name.clone(), value.clone()?))).collect(),
+            files: files
+                .map(|(name, (path, object))| (name.clone(), path.clone(), *object))
+                .collect(),
+            passed: passed
+                .filter_map(|(name, value)| Some((name.clone(), value.clone()?)))
+                .collect(),
             tools: ground.toolbox.tools.clone(),
             cpus,
             manifest,
@@ -479,7 +488,8 @@ impl<'a, 'b> Owner<'a, 'b> {
         agenda.extend(downstream[step.index()].iter().filter(waits));
         // What an alias stands for is awaited by readers of the alias, which are not its direct neighbours.
         for &reader in &downstream[step.index()] {
-            let aliases = self.context.graph.step(reader).outputs.iter().any(|output| output.alias.is_some());
+            let aliases =
+                self.context.graph.step(reader).outputs.iter().any(|output| output.alias.is_some());
             if aliases {
                 agenda.extend(downstream[reader.index()].iter().filter(waits));
             }

@@ -88,8 +88,12 @@ impl Owner<'_, '_> {
                         _ => None,
                     };
                     let object = shown.object();
-                    let stored =
-                        || self.context.store.contains(&object).then(|| self.context.store.path(&object));
+                    let stored = || {
+                        self.context
+                            .store
+                            .contains(&object)
+                            .then(|| self.context.store.path(&object))
+                    };
                     shown.path = path.or_else(stored);
                     if let Some(path) = &shown.path {
                         built.paths.insert(reference, path.clone());
