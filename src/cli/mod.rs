@@ -51,6 +51,7 @@ use global::Global;
 #[derive(Debug, Parser)]
 #[command(
     name = "kiln",
+    bin_name = "kiln",
     version,
     max_term_width = 100,
     propagate_version = false,

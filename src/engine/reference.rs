@@ -43,7 +43,11 @@ pub fn command_help() -> String {
     text.push_str("\nKeys\n");
     for key in language::COMMAND.iter().chain(language::STEP) {
         let _ = writeln!(text, "  {} ({})", key.name, presence(key.presence));
-        fill(&mut text, &format!("{}. {}", sentence(key.takes), key.doc), 6);
+        fill(
+            &mut text,
+            &format!("{}. {}.", sentence(key.takes), sentence(key.doc.trim_end_matches('.'))),
+            6,
+        );
     }
     let example = COMMAND_EXAMPLE.trim().trim_start_matches("```toml").trim_end_matches("```");
     let _ = write!(text, "\nExample\n{}", indented(example.trim(), 2));
@@ -53,7 +57,9 @@ pub fn command_help() -> String {
 fn help_args(text: &mut String, args: &[Arg], indent: usize) {
     for arg in args {
         let _ = writeln!(text, "{:indent$}{} ({})", "", arg.name, presence(arg.presence));
-        fill(text, &format!("{}. {}", sentence(&arg.ty.phrase()), arg_doc(arg)), indent + 4);
+        let doc = arg_doc(arg);
+        let doc = sentence(doc.trim_end_matches('.'));
+        fill(text, &format!("{}. {doc}.", sentence(&arg.ty.phrase())), indent + 4);
         for (title, fields) in nested(&arg.ty) {
             if let Some(title) = title {
                 fill(text, &title, indent + 4);
@@ -178,7 +184,10 @@ fn outputs(builder: &Builder) -> Vec<(String, String)> {
             })
             .collect(),
         Outputs::FromMap { arg, doc, suffix } => {
-            vec![(format!("each name in {arg}"), format!("{doc} The file is NAME{suffix}."))]
+            vec![(
+                format!("each name in {arg}"),
+                format!("{}. The file is NAME{suffix}.", doc.trim_end_matches('.')),
+            )]
         }
     }
 }
