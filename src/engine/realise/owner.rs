@@ -251,10 +251,10 @@ impl<'a, 'b> Owner<'a, 'b> {
         let lost =
             if self.nodes[step.index()].demand == Demand::Present { self.lost(step) } else { None };
         let node = &mut self.nodes[step.index()];
-        let Some(result) = node.result.clone() else { return };
+        let Some(result) = &node.result else { return };
         if let Some(lost) = lost {
             node.why = Reason::OutputLost { output: lost }.lines();
-            node.phase = Phase::Gathering(Purpose::Lost(Box::new(result)));
+            node.phase = Phase::Gathering(Purpose::Lost(Box::new(result.clone())));
             self.gather(step);
         } else if self.options.check.contains(&step) && !node.checked {
             node.checked = true;
@@ -267,7 +267,7 @@ impl<'a, 'b> Owner<'a, 'b> {
                 return self.announce(step);
             }
             node.why = Reason::Check.lines();
-            node.phase = Phase::Gathering(Purpose::Check(Box::new(result)));
+            node.phase = Phase::Gathering(Purpose::Check(Box::new(result.clone())));
             self.gather(step);
         } else {
             self.announce(step);
@@ -481,17 +481,18 @@ impl<'a, 'b> Owner<'a, 'b> {
 
     /// Has everything that waits for `step` looked at again.
     fn notify(&mut self, step: StepId) {
-        let Self { downstream, agenda, nodes, .. } = self;
-        let waits = |id: &&StepId| {
-            matches!(nodes[id.index()].phase, Phase::Resolving | Phase::Gathering(_))
-        };
-        agenda.extend(downstream[step.index()].iter().filter(waits));
-        // What an alias stands for is awaited by readers of the alias, which are not its direct neighbours.
-        for &reader in &downstream[step.index()] {
-            let aliases =
-                self.context.graph.step(reader).outputs.iter().any(|output| output.alias.is_some());
-            if aliases {
-                agenda.extend(downstream[reader.index()].iter().filter(waits));
+        let graph = self.context.graph;
+        let mut makers = vec![step];
+        while let Some(maker) = makers.pop() {
+            for &reader in &self.downstream[maker.index()] {
+                if matches!(self.nodes[reader.index()].phase, Phase::Resolving | Phase::Gathering(_))
+                {
+                    self.agenda.push(reader);
+                }
+                // What an alias stands for is awaited by the alias's readers, which are not its direct neighbours.
+                if graph.step(reader).outputs.iter().any(|output| output.alias.is_some()) {
+                    makers.push(reader);
+                }
             }
         }
     }
