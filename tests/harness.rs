@@ -8,18 +8,26 @@ use std::{
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
+    sync::LazyLock,
 };
 
 use tempfile::TempDir;
 
 /// The built binary.
 pub fn binary() -> &'static Path {
-    Path::new(env!("CARGO_BIN_EXE_kiln"))
+    static PLACE: LazyLock<PathBuf> = LazyLock::new(|| now_or_built("NEXTEST_BIN_EXE_kiln", env!("CARGO_BIN_EXE_kiln")));
+    &PLACE
 }
 
 /// The folder of the repository.
 pub fn repository() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
+    static PLACE: LazyLock<PathBuf> = LazyLock::new(|| now_or_built("CARGO_MANIFEST_DIR", env!("CARGO_MANIFEST_DIR")));
+    &PLACE
+}
+
+/// Tests may run from an archive, in another place than where they were built: the runner says where.
+fn now_or_built(variable: &str, built: &str) -> PathBuf {
+    std::env::var_os(variable).map_or_else(|| PathBuf::from(built), PathBuf::from)
 }
 
 /// A recipe, a store and a home folder of their own.
