@@ -1,5 +1,7 @@
 //! End-to-end tests: the built binary, in temporary folders, with an empty store.
 
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed, which is what is meant")]
+
 mod harness;
 
 mod build;

@@ -188,7 +188,7 @@ mod tests {
 
     #[test]
     fn a_program_is_a_file_that_may_be_executed() {
-        use std::os::unix::fs::PermissionsExt as _;
+        use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("tool");
         std::fs::write(&file, "").unwrap();

@@ -70,7 +70,7 @@ pub fn since(context: &Context<'_>, previous: Digest, manifest: &Manifest) -> Re
     match before {
         Some(before) => {
             let mut changes = changes(&before, manifest);
-            changes.sort_by_key(|change| is_consequence(change));
+            changes.sort_by_key(is_consequence);
             Reason::Changed { changes }
         }
         None => Reason::NothingToCompare,

@@ -103,8 +103,8 @@ impl LocalExecutor {
             env: job
                 .passed
                 .iter()
-                .cloned()
                 .filter(|(name, _)| !step.env.contains_key(name))
+                .cloned()
                 .chain(env)
                 .map(|(name, value)| (name.into(), value.into()))
                 .collect(),
