@@ -15,13 +15,15 @@ use tempfile::TempDir;
 
 /// The built binary.
 pub fn binary() -> &'static Path {
-    static PLACE: LazyLock<PathBuf> = LazyLock::new(|| now_or_built("NEXTEST_BIN_EXE_kiln", env!("CARGO_BIN_EXE_kiln")));
+    static PLACE: LazyLock<PathBuf> =
+        LazyLock::new(|| now_or_built("NEXTEST_BIN_EXE_kiln", env!("CARGO_BIN_EXE_kiln")));
     &PLACE
 }
 
 /// The folder of the repository.
 pub fn repository() -> &'static Path {
-    static PLACE: LazyLock<PathBuf> = LazyLock::new(|| now_or_built("CARGO_MANIFEST_DIR", env!("CARGO_MANIFEST_DIR")));
+    static PLACE: LazyLock<PathBuf> =
+        LazyLock::new(|| now_or_built("CARGO_MANIFEST_DIR", env!("CARGO_MANIFEST_DIR")));
     &PLACE
 }
 
