@@ -1,0 +1,352 @@
+//! What sources stand for: recipe paths, folders, globs and deployment pointers become content.
+//!
+//! A source is hashed when a build starts. Its bytes go into the store only when a step is about to read them (a
+//! *snapshot*), so that a build with nothing to do copies nothing. Large sources are not copied at all: the step
+//! reads them in place, and they are looked at again when it is done. This module is unaware of
+//! steps and keys.
+
+mod listing;
+mod local;
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use kiln_cache::{Object, Store, Trust};
+use rayon::prelude::*;
+
+use self::{
+    listing::{Listing, matcher, walk},
+    local::{Local, LocalFile, Shape, tree_object},
+};
+pub use self::{
+    listing::{Problem, is_glob},
+    local::PresentError,
+};
+use crate::{
+    diagnostic::Diagnostic,
+    graph::{Absent, Origin, Source},
+    place::extension,
+};
+
+/// Sources up to this many bytes are snapshotted into the store when a step reads them.
+pub const SNAPSHOT_LIMIT: u64 = 256 << 20;
+
+/// The folder of links beside a recipe: never part of a source.
+pub const RESULT_FOLDER: &str = "result";
+
+/// What deployments point at now; owned here, answered by whoever keeps deployments.
+pub trait Pointers: Sync {
+    /// The release that `deployment` of `recipe` runs, if it runs any.
+    ///
+    /// # Errors
+    /// A one-line reason, if the pointer cannot be read.
+    fn current(&self, recipe: &str, deployment: &str) -> Result<Option<Object>, String>;
+}
+
+/// Where and how sources are read.
+pub struct Reader<'a> {
+    /// The store.
+    pub store: &'a Store,
+    /// The folder that the recipe stands in.
+    pub root: &'a Path,
+    /// The recipe's name, whose deployments are meant.
+    pub recipe: &'a str,
+    /// What deployments point at.
+    pub pointers: &'a dyn Pointers,
+    /// Whether the stat cache is believed.
+    pub trust: Trust,
+    /// See [`SNAPSHOT_LIMIT`].
+    pub snapshot_limit: u64,
+}
+
+/// A source, resolved to content.
+#[derive(Debug)]
+pub struct Resolved {
+    /// What it is; `None` if it is absent and that was accepted.
+    pub object: Option<Object>,
+    /// The extension under which steps see it.
+    pub extension: String,
+    /// Its size.
+    pub bytes: u64,
+    local: Option<Local>,
+}
+
+impl Reader<'_> {
+    /// What `source` stands for now.
+    ///
+    /// # Errors
+    /// A diagnostic at the source's definition: it is missing, leaves the recipe, or cannot be read.
+    pub fn resolve(&self, source: &Source) -> Result<Resolved, Diagnostic> {
+        match &source.origin {
+            Origin::Path(path) => self.resolve_path(source, path),
+            Origin::Glob(pattern) => self.resolve_glob(source, pattern),
+            Origin::Deployment { deployment, output, absent } => {
+                self.resolve_pointer(source, deployment, output, *absent)
+            }
+        }
+    }
+
+    /// The files that `pattern` (a path, a folder or a glob, relative to the recipe) names, by recipe-relative path.
+    ///
+    /// # Errors
+    /// A one-line reason, fit to stand under a caret, and advice.
+    pub fn files(&self, pattern: &str) -> Result<BTreeMap<String, (PathBuf, Object)>, Problem> {
+        let tree = if is_glob(pattern) {
+            self.listed(self.glob(pattern)?)?
+        } else {
+            let path = self.inside(pattern)?;
+            if path.is_dir() {
+                let listing = walk(&path, None)?.prefixed(pattern);
+                self.listed(listing)?
+            } else {
+                let file = self.hash(path)?;
+                return Ok(BTreeMap::from([(
+                    pattern.to_owned(),
+                    (file.path.clone(), file.object()),
+                )]));
+            }
+        };
+        let Shape::Tree { files, .. } = tree else { return Ok(BTreeMap::new()) };
+        Ok(files
+            .into_iter()
+            .map(|(name, file)| (name, (file.path.clone(), file.object())))
+            .collect())
+    }
+
+    fn resolve_path(&self, source: &Source, path: &str) -> Result<Resolved, Diagnostic> {
+        let report = |problem: Problem| problem.at(source);
+        let full = self.inside(path).map_err(report)?;
+        let name = path.rsplit('/').next().unwrap_or(path);
+        let shape = if full.is_dir() {
+            self.listed(walk(&full, None).map_err(report)?).map_err(report)?
+        } else {
+            Shape::File(self.hash(full).map_err(report)?)
+        };
+        let extension = extension(name);
+        Ok(self.local(shape, extension))
+    }
+
+    fn resolve_glob(&self, source: &Source, pattern: &str) -> Result<Resolved, Diagnostic> {
+        let report = |problem: Problem| problem.at(source);
+        let listing = self.glob(pattern).map_err(report)?;
+        if listing.files.is_empty() {
+            return Err(Problem {
+                message: format!("no file matches `{pattern}`"),
+                label: "nothing matches this pattern".into(),
+                help: "`*` stays within a folder, `**` does not; hidden files match only a pattern that names the dot"
+                    .into(),
+            }
+            .at(source));
+        }
+        let shape = self.listed(listing).map_err(report)?;
+        Ok(self.local(shape, String::new()))
+    }
+
+    fn local(&self, shape: Shape, extension: String) -> Resolved {
+        let (object, bytes) = match &shape {
+            Shape::File(file) => (file.object(), file.digest.bytes),
+            Shape::Tree { files, links, .. } => tree_object(files, links),
+        };
+        let in_place = bytes > self.snapshot_limit;
+        let local = Local::new(shape, in_place);
+        Resolved { object: Some(object), extension, bytes, local: Some(local) }
+    }
+
+    fn resolve_pointer(
+        &self,
+        source: &Source,
+        deployment: &str,
+        output: &str,
+        absent: Absent,
+    ) -> Result<Resolved, Diagnostic> {
+        let fail = |label: String| {
+            Diagnostic::new(format!("source `{}` cannot be resolved", source.name))
+                .at(source.at.clone(), label)
+        };
+        let release = self
+            .pointers
+            .current(self.recipe, deployment)
+            .map_err(|reason| fail(reason).help("`kiln generations` lists what was deployed"))?;
+        let Some(release) = release else {
+            return match absent {
+                Absent::Accept => {
+                    Ok(Resolved { object: None, extension: String::new(), bytes: 0, local: None })
+                }
+                Absent::Error => Err(fail(format!("deployment `{deployment}` runs nothing yet"))
+                    .help(format!("deploy a release first: kiln deploy {deployment}"))
+                    .help(
+                        "or say `absent = \"accept\"` if a first build has nothing to compare with",
+                    )),
+            };
+        };
+        let name = output.rsplit('/').next().unwrap_or(output);
+        if output.is_empty() {
+            return Ok(Resolved {
+                object: Some(release),
+                extension: String::new(),
+                bytes: 0,
+                local: None,
+            });
+        }
+        let part = self.store.subobject(&release.digest, output).map_err(|error| {
+            fail(format!("the release that `{deployment}` runs cannot be read: {}", chain(&error)))
+                .help("`kiln store verify` tells what is damaged; deploy another release, or roll back")
+        })?;
+        match part {
+            Some(part) => Ok(Resolved {
+                object: Some(part.object),
+                extension: extension(name),
+                bytes: part.bytes,
+                local: None,
+            }),
+            None => Err(fail(format!("the release that `{deployment}` runs has no `{output}`"))
+                .help("`kiln show` with the release's digest lists what it holds")),
+        }
+    }
+
+    /// The full path of a recipe-relative one, which must exist, and be inside the recipe once links are followed.
+    fn inside(&self, path: &str) -> Result<PathBuf, Problem> {
+        let full = self.root.join(path);
+        let real = match full.canonicalize() {
+            Ok(real) => real,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(self.missing(path, &full));
+            }
+            Err(error) => return Err(Problem::unreadable(path, &error)),
+        };
+        let root = self.root.canonicalize().map_err(|error| Problem::unreadable(".", &error))?;
+        if real.starts_with(&root) {
+            return Ok(real);
+        }
+        Err(Problem {
+            message: format!("`{path}` leaves the recipe's folder"),
+            label: "a link leads out of the folder that the recipe stands in".into(),
+            help:
+                "copy or move it into the recipe's folder, so that a clone of the recipe has it too"
+                    .into(),
+        })
+    }
+
+    fn missing(&self, path: &str, full: &Path) -> Problem {
+        if full.symlink_metadata().is_ok() {
+            return Problem {
+                message: format!("`{path}` is a link that leads nowhere"),
+                label: "what it points at does not exist".into(),
+                help: "restore what it points at, or replace the link by the file".into(),
+            };
+        }
+        let near = full.parent().and_then(|parent| {
+            let wanted = full.file_name()?.to_str()?;
+            let names: Vec<String> = fs::read_dir(parent)
+                .ok()?
+                .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+                .collect();
+            crate::diagnostic::nearest(wanted, names.iter().map(String::as_str)).map(str::to_owned)
+        });
+        Problem {
+            message: format!("`{path}` does not exist"),
+            label: "no such file or folder beside the recipe".into(),
+            help: match near {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => "paths are relative to the folder that the recipe stands in".into(),
+            },
+        }
+    }
+
+    fn hash(&self, path: PathBuf) -> Result<LocalFile, Problem> {
+        let shown = path.strip_prefix(self.root).unwrap_or(&path).display().to_string();
+        let kind =
+            fs::metadata(&path).map_err(|error| Problem::unreadable(&shown, &error))?.file_type();
+        if !kind.is_file() {
+            return Err(Problem {
+                message: format!("`{shown}` is neither a file nor a folder"),
+                label: "a device, a pipe or a socket has no content to hash".into(),
+                help: "name a regular file".into(),
+            });
+        }
+        match self.store.digest_file(&path, self.trust) {
+            Ok(digest) => Ok(LocalFile { path, digest }),
+            Err(error) => Err(Problem {
+                message: format!("`{shown}` cannot be read"),
+                label: chain(&error),
+                help: "check its permissions, and that nothing is writing to it".into(),
+            }),
+        }
+    }
+
+    fn listed(&self, listing: Listing) -> Result<Shape, Problem> {
+        let files = listing
+            .files
+            .into_par_iter()
+            .map(|(name, path)| Ok((name, self.hash(path)?)))
+            .collect::<Result<Vec<_>, Problem>>()?;
+        Ok(Shape::Tree { folder: listing.folder, files, links: listing.links })
+    }
+
+    fn glob(&self, pattern: &str) -> Result<Listing, Problem> {
+        let matcher = matcher(pattern)?;
+        let fixed: PathBuf = Path::new(pattern)
+            .components()
+            .take_while(|part| !is_glob(&part.as_os_str().to_string_lossy()))
+            .collect();
+        let base = self.root.join(&fixed);
+        if !base.is_dir() {
+            return Ok(Listing::default());
+        }
+        let base = self.inside(&fixed.to_string_lossy())?;
+        let result = self.root.canonicalize().map(|root| root.join(RESULT_FOLDER)).ok();
+        let mut listing = walk(&base, result.as_deref())?.prefixed(&fixed.to_string_lossy());
+        let hidden_wanted = pattern.split('/').any(|part| part.starts_with('.'));
+        let wanted = |name: &str| {
+            matcher.is_match(name)
+                && (hidden_wanted || !name.split('/').any(|part| part.starts_with('.')))
+        };
+        listing.files.retain(|(name, _)| wanted(name));
+        // A pattern names files; a link among them would point at what the pattern may have left out.
+        listing.links.clear();
+        listing.folder = None;
+        Ok(listing)
+    }
+}
+
+impl Resolved {
+    /// Whether it is read where it lies, and has to be looked at again afterwards.
+    pub fn is_in_place(&self) -> bool {
+        self.local.as_ref().is_some_and(Local::is_in_place)
+    }
+
+    /// Makes its bytes available, and tells at which host path a step can read them.
+    ///
+    /// # Errors
+    /// If it is not what it was when it was hashed, or the store cannot take it.
+    pub fn present(&self, store: &Store) -> Result<PathBuf, PresentError> {
+        let object = self.object.ok_or(PresentError::Absent)?;
+        match &self.local {
+            Some(local) => local.present(store, object),
+            None => Ok(store.path(&object)),
+        }
+    }
+
+    /// The file that is no longer what it was when it was hashed, if there is one. Always none for snapshots.
+    pub fn changed(&self) -> Option<PathBuf> {
+        self.local.as_ref().filter(|local| local.is_in_place()).and_then(Local::changed)
+    }
+}
+
+/// An error and its causes, in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        cause = error.source();
+    }
+    text
+}
