@@ -396,13 +396,15 @@ impl<'a, 'b> Owner<'a, 'b> {
             Outcome::Checked(differences) => {
                 node.differences = differences;
                 node.phase = Phase::Known;
-                self.announce(step);
+                // While it was checked, somebody may have asked for bytes that are lost.
+                self.provide(step);
                 self.notify(step);
             }
             Outcome::Failed(failed) if matches!(node.phase, Phase::Running(Purpose::Check(_))) => {
                 node.differences = vec![format!("the second run failed: {}", failed.reason)];
                 node.phase = Phase::Known;
-                self.announce(step);
+                // While it was checked, somebody may have asked for bytes that are lost.
+                self.provide(step);
                 self.notify(step);
             }
             Outcome::Failed(failed) => {
@@ -428,6 +430,7 @@ impl<'a, 'b> Owner<'a, 'b> {
         if node.stale {
             node.stale = false;
             node.result = None;
+            node.key = None;
             node.phase = Phase::Resolving;
             self.agenda.push(step);
             return;
@@ -460,6 +463,7 @@ impl<'a, 'b> Owner<'a, 'b> {
             let node = &mut self.nodes[next.index()];
             node.phase = Phase::Resolving;
             node.result = None;
+            node.key = None;
             self.agenda.push(next);
             pending.extend(&self.downstream[next.index()]);
         }
@@ -485,8 +489,10 @@ impl<'a, 'b> Owner<'a, 'b> {
         let mut makers = vec![step];
         while let Some(maker) = makers.pop() {
             for &reader in &self.downstream[maker.index()] {
-                if matches!(self.nodes[reader.index()].phase, Phase::Resolving | Phase::Gathering(_))
-                {
+                if matches!(
+                    self.nodes[reader.index()].phase,
+                    Phase::Resolving | Phase::Gathering(_)
+                ) {
                     self.agenda.push(reader);
                 }
                 // What an alias stands for is awaited by the alias's readers, which are not its direct neighbours.
