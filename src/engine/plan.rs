@@ -156,7 +156,10 @@ impl Planner<'_> {
         }
         for &step in steps.iter().rev() {
             let standing = self.standing();
-            let own = asked[step.index()];
+            let planned = self.planned[step.index()].as_ref();
+            let withheld =
+                planned.is_some_and(|planned| matches!(planned.outlook, Outlook::Withheld(_)));
+            let own = if withheld { Asked::No } else { asked[step.index()] };
             if own > Asked::No {
                 for maker in standing.makers_behind(step) {
                     asked[maker.index()] = asked[maker.index()].max(own);
@@ -215,3 +218,6 @@ impl Results for Plan {
         self.step(step)?.result.as_ref()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -69,15 +69,21 @@ impl Standing<'_> {
         })
     }
 
-    /// The steps, other than itself, that make what the outputs of `step` stand for.
+    /// The steps, other than itself, that make what the outputs of `step` stand for. What its gate rejected stands
+    /// for nothing.
     pub fn makers_behind(&self, step: StepId) -> Vec<StepId> {
         let graph = self.context.graph;
-        let outputs = 0..graph.step(step).outputs.len() as u32;
-        let makers =
-            outputs.filter_map(|number| match graph.origin(Reference::Output(step, number)) {
+        let result = self.results.result(step);
+        let outputs = graph.step(step).outputs.iter().enumerate();
+        let exist = outputs.filter(|(_, output)| {
+            result.is_none_or(|result| result.output(&output.name).is_some())
+        });
+        let makers = exist.filter_map(|(number, _)| {
+            match graph.origin(Reference::Output(step, number as u32)) {
                 Reference::Output(maker, _) if maker != step => Some(maker),
                 _ => None,
-            });
+            }
+        });
         makers.collect()
     }
 
