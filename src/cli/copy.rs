@@ -24,7 +24,7 @@ pub struct Args {
     /// The output: STEP, or STEP.OUTPUT where it has several.
     #[arg(value_name = "STEP[.OUTPUT]")]
     pub output: String,
-    /// Where to: a path that does not exist, or a folder to put it into.
+    /// Where to: a path that does not exist yet.
     #[arg(value_name = "DEST")]
     pub dest: PathBuf,
     #[command(flatten)]
@@ -43,16 +43,19 @@ struct Document<'a> {
 pub fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
     let project = Project::open(global, &args.evaluation)?;
     let (step, number) = locate::output(&project, &args.output)?;
-    let dest = match args.dest.is_dir() {
-        // As `cp` does: a folder that is there receives it under its own name.
-        true => args.dest.join(&project.graph.step(step).outputs[number as usize].file),
-        false => args.dest.clone(),
-    };
+    let dest = &args.dest;
     if dest.symlink_metadata().is_ok() {
-        return Err(Failure::usage(
-            format!("`{}` is there already", dest.display()),
-            "kiln copy overwrites nothing: name another place, or remove it first",
-        ));
+        let file = &project.graph.step(step).outputs[number as usize].file;
+        let help = match dest.is_dir() {
+            true => format!(
+                "kiln copy overwrites nothing: name a place in it, such as {}",
+                dest.join(file).display()
+            ),
+            false => {
+                "kiln copy overwrites nothing: name another place, or remove it first".to_owned()
+            }
+        };
+        return Err(Failure::usage(format!("`{}` is there already", dest.display()), help));
     }
     let found = locate::locate(&project, &args.output)?;
     if !found.in_store {
@@ -61,11 +64,11 @@ pub fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
             "copy it from there",
         ));
     }
-    let bytes = project.store.copy_out(&found.object, &dest).map_err(|error| {
+    let bytes = project.store.copy_out(&found.object, dest).map_err(|error| {
         Failure::environment(&error, "the folder that it goes to has to exist and be writable")
     })?;
     if global.json {
-        print_json(&Document { output: &found.name, object: found.object, path: &dest, bytes });
+        print_json(&Document { output: &found.name, object: found.object, path: dest, bytes });
     } else {
         anstream::eprintln!(
             "copied {} to {} ({})",

@@ -56,7 +56,14 @@ pub fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
             }
             _ => None,
         },
-        why: outlook::lines(&project, planned),
+        why: {
+            let mut why = outlook::lines(&project, planned);
+            let name = &graph.step(planned.step).name;
+            if let Some(failure) = project.history.failures.get(name) {
+                why.push(format!("its last run failed: {} (kiln log {name})", failure.reason));
+            }
+            why
+        },
         after: match &planned.outlook {
             Outlook::MayRun { after } => {
                 after.iter().map(|&step| graph.step(step).name.as_str()).collect()

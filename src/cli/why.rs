@@ -149,11 +149,11 @@ fn write_answer(text: &mut String, answer: &Answer, indent: usize) {
 
 fn write_cause(text: &mut String, cause: &Cause, indent: usize) {
     write_line(text, indent, &cause.line);
-    for detail in &cause.details {
-        write_line(text, indent + 2, detail);
-    }
     // What follows from another step's change is told by that change; its own bytes only repeat it.
     if cause.because.is_none() {
+        for detail in &cause.details {
+            write_line(text, indent + 2, detail);
+        }
         for diff in &cause.diffs {
             write_diff(text, diff, indent + 2);
         }

@@ -1,6 +1,6 @@
 //! Changes, each with what it follows from.
 
-use std::{cell::RefCell, collections::BTreeSet};
+use std::{cell::RefCell, collections::BTreeSet, path::PathBuf};
 
 use kiln_cache::{Digest, Object};
 use kiln_engine::{
@@ -70,7 +70,9 @@ impl<'a> Causes<'a> {
 
     fn cause(&self, step: StepId, change: Change) -> Cause {
         let found = match (change.objects, change.part) {
-            (Some((before, after)), _) => content::compare(&self.project.store, before, after),
+            (Some((before, after)), _) => {
+                content::compare(&self.project.store, before, after, self.place(step, &change))
+            }
             (None, Part::Recipe | Part::Variable) => content::texts(&change),
             (None, _) => content::Found::default(),
         };
@@ -78,12 +80,34 @@ impl<'a> Causes<'a> {
         Cause { line: change.line(), details: found.details, diffs: found.diffs, because, change }
     }
 
+    /// Where the content of a source or file lies that no step has read yet, so that it need not be in the store.
+    fn place(&self, step: StepId, change: &Change) -> Option<PathBuf> {
+        let resolution = &self.plan.resolution;
+        match change.part {
+            Part::File => {
+                let name = change.subject.strip_prefix("file ")?;
+                resolution.grounds.get(&step)?.files.get(name).map(|(path, _)| path.clone())
+            }
+            Part::Input => match self.project.graph.origin(self.input(step, change)?) {
+                Reference::Source(id) => {
+                    resolution.sources.get(&id)?.present(&self.project.store).ok()
+                }
+                Reference::Output(..) => None,
+            },
+            _ => None,
+        }
+    }
+
+    fn input(&self, step: StepId, change: &Change) -> Option<Reference> {
+        let graph = &self.project.graph;
+        let label = change.subject.strip_prefix("input ")?;
+        graph.step(step).inputs.iter().copied().find(|&input| graph.spell(input) == label)
+    }
+
     /// Why the step that made an input made it anew, where another step did.
     fn because(&self, step: StepId, change: &Change, before: Object) -> Option<Because> {
         let graph = &self.project.graph;
-        let label = change.subject.strip_prefix("input ").filter(|_| change.part == Part::Input)?;
-        let inputs = &graph.step(step).inputs;
-        let input = inputs.iter().copied().find(|&input| graph.spell(input) == label)?;
+        let input = self.input(step, change).filter(|_| change.part == Part::Input)?;
         let Reference::Output(maker, number) = graph.origin(input) else { return None };
         let name = graph.step(maker).name.clone();
         let output = &graph.step(maker).outputs[number as usize].name;

@@ -1,6 +1,10 @@
 //! What differs between two contents: diffs of text, sizes of the rest, files of folders.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use kiln_cache::{Kind, Object, Store, TreeFile};
 use kiln_engine::why::Change;
@@ -23,17 +27,18 @@ pub struct Found {
     pub diffs: Vec<String>,
 }
 
-/// What differs between two objects.
-pub fn compare(store: &Store, before: Object, after: Object) -> Found {
+/// What differs between two objects, of which the later one lies at `now`, or in the store.
+pub fn compare(store: &Store, before: Object, after: Object, now: Option<PathBuf>) -> Found {
+    let now = now.unwrap_or_else(|| store.path(&after));
     let mut found = Found::default();
     match (before.kind, after.kind) {
         (Kind::File, Kind::File) if before.digest == after.digest => {
             found.details.push("the same bytes, but another executable bit".to_owned());
         }
         (Kind::File, Kind::File) => {
-            files(&mut found, "", &store.path(&before), &store.path(&after));
+            files(&mut found, "", &store.path(&before), &now);
         }
-        (Kind::Tree, Kind::Tree) => trees(store, &mut found, before, after),
+        (Kind::Tree, Kind::Tree) => trees(store, &mut found, before, (after, &now)),
         (old, new) => found.details.push(format!("was a {old}, is a {new}")),
     }
     found
@@ -90,7 +95,7 @@ fn text(path: &Path, bytes: u64) -> Option<String> {
     String::from_utf8(fs::read(path).ok()?).ok().filter(|text| !text.contains('\0'))
 }
 
-fn trees(store: &Store, found: &mut Found, before: Object, after: Object) {
+fn trees(store: &Store, found: &mut Found, before: Object, (after, now): (Object, &Path)) {
     let (Ok(old), Ok(new)) = (store.tree(&before.digest), store.tree(&after.digest)) else {
         found.details.push("the listing of one of them is not in the store".to_owned());
         return;
@@ -119,9 +124,7 @@ fn trees(store: &Store, found: &mut Found, before: Object, after: Object) {
             (Some(old), Some(new)) if old.digest == new.digest => {
                 found.details.push(format!("{path}: the same bytes, but another executable bit"));
             }
-            _ => {
-                files(found, path, &store.path(&before).join(path), &store.path(&after).join(path))
-            }
+            _ => files(found, path, &store.path(&before).join(path), &now.join(path)),
         }
     }
     if differing == 0 {
@@ -148,7 +151,7 @@ mod tests {
         let (_home, store) = store();
         let old = store.put_bytes(b"a\nb\n").unwrap();
         let new = store.put_bytes(b"a\nc\n").unwrap();
-        let found = compare(&store, old, new);
+        let found = compare(&store, old, new, None);
         assert_eq!(found.diffs, ["--- before\n+++ now\n@@ -1,2 +1,2 @@\n a\n-b\n+c\n"]);
         assert!(found.details.is_empty());
     }
@@ -158,7 +161,7 @@ mod tests {
         let (_home, store) = store();
         let old = store.put_bytes(b"\0").unwrap();
         let new = store.put_bytes(b"\0\0").unwrap();
-        assert_eq!(compare(&store, old, new).details, ["1 B → 2 B"]);
+        assert_eq!(compare(&store, old, new, None).details, ["1 B → 2 B"]);
     }
 
     #[test]
@@ -166,7 +169,10 @@ mod tests {
         let (_home, store) = store();
         let old = Object::file(kiln_cache::Digest::of(b"x"));
         let new = store.put_bytes(b"y").unwrap();
-        assert_eq!(compare(&store, old, new).details, ["its bytes before are not in the store"]);
+        assert_eq!(
+            compare(&store, old, new, None).details,
+            ["its bytes before are not in the store"]
+        );
     }
 
     #[test]
