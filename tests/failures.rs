@@ -116,6 +116,7 @@ fn a_step_that_takes_too_long_is_killed_and_its_timeout_named() {
     built 1 step: 1 failed, in [TIME]
     "###);
     assert!(begun.elapsed() < Duration::from_secs(30), "it was waited for");
+    assert!(project.kiln(&["build"]).stderr().contains("its `timeout` of 1"));
 }
 
 #[test]
@@ -129,6 +130,7 @@ fn a_step_that_takes_too_much_memory_is_killed_and_its_limit_named() {
     help: raise the step's `memory`, or let it use less
     built 1 step: 1 failed, in [TIME]
     "###);
+    assert!(project.kiln(&["build"]).stderr().contains("its `memory` limit of 64 MiB"));
 }
 
 #[test]
