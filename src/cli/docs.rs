@@ -154,7 +154,7 @@ fn write_command(text: &mut String, command: &Command, level: usize) {
         .or(command.get_about())
         .map(ToString::to_string)
         .unwrap_or_default();
-    let _ = writeln!(text, "{}\n", escape(about.trim()));
+    let _ = writeln!(text, "{}\n", escape(&ended(&about)));
     let usage = command.clone().render_usage().to_string();
     let _ = writeln!(text, "```text\n{}\n```", usage.trim().trim_start_matches("Usage: "));
     let own = || {
@@ -202,7 +202,7 @@ fn write_arg(text: &mut String, arg: &Arg) {
         (false, false) => format!("{} {value}", flags.join(", ")),
     };
     let help = arg.get_long_help().or(arg.get_help()).map(ToString::to_string).unwrap_or_default();
-    let _ = write!(text, "- `{name}`: {}", escape(&help.replace('\n', " ")));
+    let _ = write!(text, "- `{name}`: {}", escape(&ended(&help.replace('\n', " "))));
     let choices: Vec<_> =
         arg.get_possible_values().into_iter().filter(|choice| !choice.is_hide_set()).collect();
     if arg.get_action().takes_values() && !choices.is_empty() {
@@ -231,6 +231,16 @@ fn write_arg(text: &mut String, arg: &Arg) {
         let _ = write!(text, " Taken from `{}` where it is set.", variable.to_string_lossy());
     }
     text.push('\n');
+}
+
+/// A text with the full stop that clap takes from the end of a doc comment.
+fn ended(text: &str) -> String {
+    let text = text.trim();
+    if text.is_empty() || text.ends_with(['.', ':', '?', '!']) {
+        text.to_owned()
+    } else {
+        format!("{text}.")
+    }
 }
 
 /// Text that Markdown does not take for markup.
