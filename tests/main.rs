@@ -5,8 +5,10 @@
 mod harness;
 
 mod build;
+mod commands;
 mod confined;
 mod failures;
+mod oracle;
 mod recipe;
 mod steps;
 mod structure;
