@@ -92,11 +92,25 @@ struct Owned<'a> {
 }
 
 impl Owned<'_> {
-    /// Whether `link` is a link into the store, or to a source beside the recipe.
+    /// Whether `link` is a link into the store or another one, or to a source beside the recipe.
     fn is_ours(&self, link: &Path) -> bool {
-        fs::read_link(link)
-            .is_ok_and(|target| target.starts_with(self.store) || target.starts_with(self.root))
+        fs::read_link(link).is_ok_and(|target| {
+            target.starts_with(self.store) || target.starts_with(self.root) || is_object(&target)
+        })
     }
+}
+
+/// Whether a path looks like an object's in some store: `…/store/t/ab/abcdef…`. `KILN_HOME` may have been another one
+/// when a link was made.
+fn is_object(path: &Path) -> bool {
+    let parts: Vec<&str> =
+        path.components().rev().filter_map(|part| part.as_os_str().to_str()).take(4).collect();
+    let [name, folder, kind, store] = parts.as_slice() else { return false };
+    let digest = name.strip_suffix(".x").unwrap_or(name);
+    *store == "store"
+        && matches!(*kind, "f" | "t")
+        && digest.starts_with(folder)
+        && digest.parse::<kiln_cache::Digest>().is_ok()
 }
 
 fn place(owned: &Owned<'_>, link: &Path, target: &Path) -> Result<(), Blocked> {
