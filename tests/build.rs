@@ -400,3 +400,16 @@ run = "{ cat ${second.data}; echo ${params.suffix}; } > ${out}"
     assert_eq!(build.ran(), ["make", "use"]);
     assert_eq!(project.read("result/use"), "id\n1\ntwo\n");
 }
+
+#[test]
+fn links_into_another_store_are_replaced() {
+    let project = chain();
+    project.build(&[]).exits(0);
+    let other = project.store().with_file_name("other");
+    let home = other.to_str().expect("a path");
+    project.edit("kiln.toml", "suffix = \"one\"", "suffix = \"two\"");
+    project.build(&["--home", home]).exits(0);
+    assert_eq!(project.read("result/label"), "2\ntwo\n");
+    let link = std::fs::read_link(project.dir().join("result/label")).expect("a link");
+    assert!(link.starts_with(&other), "{}", link.display());
+}
