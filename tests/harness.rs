@@ -271,7 +271,9 @@ pub fn redact(text: &str, hidden: &[PathBuf]) -> String {
     // Whether there is time saved worth a word, and how well steps can be kept apart, is the machine's.
     let lines = text.lines().filter(|line| !line.starts_with("note: isolation is "));
     let lines: Vec<String> = lines
-        .map(|line| redact_amounts(&redact_digests(line)).replace(" ([TIME] saved)", ""))
+        .map(|line| {
+            redact_amounts(&redact_moments(&redact_digests(line))).replace(" ([TIME] saved)", "")
+        })
         .collect();
     lines.join("\n")
 }
@@ -302,6 +304,21 @@ fn redact_digests(line: &str) -> String {
     out
 }
 
+/// `2026-11-24 07:28:01` → `[MOMENT]`.
+fn redact_moments(line: &str) -> String {
+    const SHAPE: &str = "0000-00-00 00:00:00";
+    let shape: String = line
+        .chars()
+        .map(|character| if character.is_ascii_digit() { '0' } else { character })
+        .collect();
+    let mut out = line.to_owned();
+    // A digit is one byte as its stand-in is, so that both texts have the same offsets.
+    for (start, found) in shape.rmatch_indices(SHAPE) {
+        out.replace_range(start..start + found.len(), "[MOMENT]");
+    }
+    out
+}
+
 /// `0.4 s`, `12 ms`, `3 min 20 s` → `[TIME]`; `8.0 KiB` → `[SIZE]`. Sizes in bytes stay: they are small and exact.
 fn redact_amounts(line: &str) -> String {
     let words: Vec<&str> = line.split(' ').collect();
@@ -310,7 +327,7 @@ fn redact_amounts(line: &str) -> String {
     while index < words.len() {
         let (word, next) = (words[index], words.get(index + 1).copied().unwrap_or_default());
         let number = word.trim_start_matches('(');
-        let unit = next.trim_end_matches([')', ',', '.', ';']);
+        let unit = next.trim_end_matches([')', ',', '.', ';', ':']);
         let sort = match unit {
             "s" | "ms" | "min" | "h" => "[TIME]",
             "KiB" | "MiB" | "GiB" => "[SIZE]",

@@ -1,8 +1,10 @@
 //! The pipeline that the README shows, from the data to production and back.
 
+use std::{fs, path::Path};
+
 use insta::assert_snapshot;
 
-use crate::harness::{Build, Project};
+use crate::harness::{Build, Project, Run};
 
 /// A parameter that changes the model and leaves it good enough.
 const OTHER: &str = "epochs = 80";
@@ -85,4 +87,121 @@ fn a_model_below_the_gate_is_not_released() {
       skipped release: `quality` rejected
     built 5 steps: 4 reused, 1 skipped, 1 rejected, in [TIME]
     "###);
+}
+
+#[test]
+fn a_model_goes_to_staging_then_to_production_and_back() {
+    let (project, _) = built();
+    assert_snapshot!(project.kiln(&["deploy", "production"]).exits(1).redacted(), @r###"
+    built 5 steps: 5 reused, in [TIME]
+    error: production comes after staging, which does not run model [DIGEST]
+     |
+     = note: nothing has been deployed to staging yet
+     = help: kiln deploy staging
+    "###);
+    assert_snapshot!(deploy(&project, "staging").redacted(), @r###"
+    built 5 steps: 5 reused, in [TIME]
+    --- stdout
+    deployed release [DIGEST] to staging as generation 1
+    "###);
+    assert_snapshot!(deploy(&project, "production").redacted(), @r###"
+    built 5 steps: 5 reused, in [TIME]
+    --- stdout
+    deployed release [DIGEST] to production as generation 1
+    "###);
+
+    // The candidate is now what production runs: being no better than itself must not fail.
+    let build = project.build(&[]).exits(0);
+    let report = build.step("quality")["outputs"]["report"]["path"].as_str().unwrap();
+    let report = fs::read_to_string(Path::new(report).join("report.json")).unwrap();
+    assert!(report.contains("is_baseline"), "{report}");
+    assert_snapshot!(deploy(&project, "production").redacted(), @r###"
+    built 5 steps: 5 reused, in [TIME]
+    --- stdout
+    production already runs model [DIGEST], as generation 1
+    "###);
+
+    project.edit("kiln.toml", "epochs = 60", OTHER);
+    project.build(&[]).exits(0);
+    assert_snapshot!(project.kiln(&["deploy", "production"]).exits(1).redacted(), @r###"
+    built 5 steps: 5 reused, in [TIME]
+    error: production comes after staging, which does not run model [DIGEST]
+     |
+     = note: staging runs model [DIGEST] (generation 1)
+     = help: kiln deploy staging
+    "###);
+    deploy(&project, "staging");
+    deploy(&project, "production");
+    let document = project.kiln(&["generations", "production", "--json"]).exits(0).json();
+    assert_eq!(current(&document), 2, "{document}");
+
+    let run = project.kiln(&["rollback", "production", "--by", "ann", "--reason", "slow"]).exits(0);
+    assert_snapshot!(run.redacted(), @r###"
+    rolled production back to generation 1, release [DIGEST] (was 2)
+    "###);
+    let document = project.kiln(&["generations", "production", "--json"]).exits(0).json();
+    assert_eq!(current(&document), 1, "{document}");
+    assert!(document.to_string().contains("slow"), "{document}");
+    assert_snapshot!(project.kiln(&["rollback", "production"]).exits(1).redacted(), @r###"
+    error: nothing ran in production before generation 1
+     |
+     = help: kiln generations production lists what there is; --to N names one
+    "###);
+    project.kiln(&["rollback", "production", "--to", "2"]).exits(0);
+    assert_snapshot!(project.kiln(&["rollback", "production", "--to", "7"]).exits(1).redacted(), @r###"
+    error: production has no generation 7
+     |
+     = help: those that it has: 1, 2
+    "###);
+    assert_snapshot!(project.kiln(&["deploy", "prodction"]).exits(2).redacted(), @r###"
+    error: the recipe `tumour` has no deployment `prodction`
+     |
+     = help: did you mean `production`?
+    "###);
+
+    // What runs, and what could be gone back to, survives the collector.
+    project.kiln(&["gc"]).exits(0);
+    project.kiln(&["rollback", "production"]).exits(0);
+    project.kiln(&["store", "verify"]).exits(0);
+}
+
+/// Deploys, as somebody, for a reason.
+fn deploy(project: &Project, name: &str) -> Run {
+    project.kiln(&["deploy", name, "--by", "ann", "--reason", "test"]).exits(0)
+}
+
+/// The number of the generation that runs.
+fn current(document: &serde_json::Value) -> u64 {
+    document["deployments"][0]["current"]
+        .as_u64()
+        .unwrap_or_else(|| panic!("no current generation: {document}"))
+}
+
+#[test]
+fn a_candidate_that_is_worse_than_production_is_rejected_and_changes_nothing_there() {
+    let (project, _) = built();
+    deploy(&project, "staging");
+    deploy(&project, "production");
+    project.edit("kiln.toml", "min_f1 = 0.92", "min_f1 = 0.1");
+    project.edit("kiln.toml", "epochs = 60", "epochs = 1");
+    let build = project.build(&[]).exits(3);
+    assert_eq!(build.step("quality")["verdict"], "rejected");
+    assert_eq!(build.steps("skipped"), ["release"]);
+    assert_eq!(project.linked(), [] as [&str; 0]);
+    assert_snapshot!(project.kiln(&["build"]).exits(3).redacted(), @r###"
+     rejected quality (as before): 1 of 2 gates failed: f1 0.881356 is not at least 0.948387, a drop of at most 2% from the baseline's 0.967742
+    help: see why `quality` rejected: [ROOT]/store/store/t/[DIGEST]/report.html
+      skipped release: `quality` rejected
+    built 5 steps: 4 reused, 1 skipped, 1 rejected, in [TIME]
+    "###);
+    assert_eq!(project.build(&[]).exits(3).step("quality")["how"], "reused");
+    assert_snapshot!(project.kiln(&["deploy", "staging"]).exits(3).redacted(), @r###"
+     rejected quality (as before): 1 of 2 gates failed: f1 0.881356 is not at least 0.948387, a drop of at most 2% from the baseline's 0.967742
+    help: see why `quality` rejected: [ROOT]/store/store/t/[DIGEST]/report.html
+      skipped release: `quality` rejected
+    built 5 steps: 4 reused, 1 skipped, 1 rejected, in [TIME]
+    nothing was deployed to staging
+    "###);
+    let document = project.kiln(&["generations", "staging", "--json"]).exits(0).json();
+    assert_eq!(current(&document), 1);
 }

@@ -65,7 +65,7 @@ pub fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
         there.map(|file| dir.join(file)).find(|file| file.symlink_metadata().is_ok())
     {
         return Err(Failure::usage(
-            format!("`{}` is there already", file.display()),
+            format!("`{}` is there already", file.strip_prefix(".").unwrap_or(&file).display()),
             "kiln init overwrites nothing: name another folder, as in `kiln init first`",
         ));
     }
@@ -83,23 +83,24 @@ pub fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
         return Ok(Exit::Done);
     }
     for file in &written {
-        anstream::eprintln!("wrote {}", dir.join(file).display());
+        let path = dir.join(file);
+        anstream::eprintln!("wrote {}", path.strip_prefix(".").unwrap_or(&path).display());
     }
     let flag = match dir.as_os_str().is_empty() || dir == Path::new(".") {
         true => String::new(),
         false => format!(" -C {}", dir.display()),
     };
     anstream::eprintln!("\nnext:");
-    for (command, what) in [
+    let hints = [
         ("build", "runs every step, and links what they make under result/"),
         ("status", "tells what a change would run"),
         ("why train", "tells why a step ran"),
         ("graph", "draws what needs what"),
-    ] {
-        anstream::eprintln!(
-            "  {}  {what}",
-            style::paint(style::NAME, format!("kiln {command}{flag}"))
-        );
+    ]
+    .map(|(command, what)| (format!("kiln {command}{flag}"), what));
+    let width = hints.iter().map(|(command, _)| command.len()).max().unwrap_or(0);
+    for (command, what) in hints {
+        anstream::eprintln!("  {}  {what}", style::paint(style::NAME, format!("{command:width$}")));
     }
     Ok(Exit::Done)
 }
