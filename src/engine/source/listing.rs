@@ -61,36 +61,18 @@ impl Listing {
     }
 }
 
-/// All files and links below `folder`, sorted, by their path from it; without the folder `excluded`.
-pub(super) fn walk(folder: &Path, excluded: Option<&Path>) -> Result<Listing, Problem> {
+/// All files and links below `folder`, sorted, by their path from it.
+pub(super) fn walk(folder: &Path) -> Result<Listing, Problem> {
     let mut listing = Listing { folder: Some(folder.to_owned()), ..Listing::default() };
-    let entries = WalkDir::new(folder)
-        .sort_by_file_name()
-        .into_iter()
-        .filter_entry(|entry| Some(entry.path()) != excluded);
-    for entry in entries {
-        let entry = entry.map_err(|error| {
-            let path = error.path().unwrap_or(folder).display().to_string();
-            Problem {
-                message: format!("`{path}` cannot be read"),
-                label: error.to_string(),
-                help: "check its permissions".into(),
-            }
-        })?;
-        let relative = entry.path().strip_prefix(folder).unwrap_or(entry.path());
-        let Some(name) = relative.to_str() else {
-            return Err(Problem {
-                message: format!("`{}` has a name that is not UTF-8", relative.display()),
-                label: "such a name cannot be written down in the same way on every machine".into(),
-                help: "rename it".into(),
-            });
-        };
+    for entry in WalkDir::new(folder).sort_by_file_name() {
+        let entry = entry.map_err(|error| unwalkable(folder, &error))?;
+        let name = name_of(folder, entry.path())?;
         let kind = entry.file_type();
         if kind.is_symlink() {
-            let target = link_target(entry.path(), folder, name)?;
-            listing.links.push((name.to_owned(), target));
+            let target = link_target(entry.path(), folder, &name)?;
+            listing.links.push((name, target));
         } else if kind.is_file() {
-            listing.files.push((name.to_owned(), entry.path().to_owned()));
+            listing.files.push((name, entry.into_path()));
         } else if !kind.is_dir() {
             return Err(Problem {
                 message: format!("`{name}` is neither a file nor a folder"),
@@ -100,6 +82,39 @@ pub(super) fn walk(folder: &Path, excluded: Option<&Path>) -> Result<Listing, Pr
         }
     }
     Ok(listing)
+}
+
+/// The regular files below `folder`, sorted, by their path from it; only what `enter` admits is looked into.
+///
+/// Links and whatever else lies there are nothing that a pattern could name, wherever they lead.
+pub(super) fn search(folder: &Path, enter: &dyn Fn(&Path) -> bool) -> Result<Listing, Problem> {
+    let mut listing = Listing::default();
+    let entries = WalkDir::new(folder).sort_by_file_name().into_iter();
+    for entry in entries.filter_entry(|entry| entry.depth() == 0 || enter(entry.path())) {
+        let entry = entry.map_err(|error| unwalkable(folder, &error))?;
+        if entry.file_type().is_file() {
+            listing.files.push((name_of(folder, entry.path())?, entry.into_path()));
+        }
+    }
+    Ok(listing)
+}
+
+fn unwalkable(folder: &Path, error: &walkdir::Error) -> Problem {
+    let path = error.path().unwrap_or(folder).display().to_string();
+    Problem {
+        message: format!("`{path}` cannot be read"),
+        label: error.to_string(),
+        help: "check its permissions".into(),
+    }
+}
+
+fn name_of(folder: &Path, path: &Path) -> Result<String, Problem> {
+    let relative = path.strip_prefix(folder).unwrap_or(path);
+    relative.to_str().map(str::to_owned).ok_or_else(|| Problem {
+        message: format!("`{}` has a name that is not UTF-8", relative.display()),
+        label: "such a name cannot be written down in the same way on every machine".into(),
+        help: "rename it".into(),
+    })
 }
 
 /// Where a link in a folder points, if that is inside the folder.

@@ -164,7 +164,7 @@ fn relisted(
     files: &[(String, LocalFile)],
     links: &[(String, String)],
 ) -> Option<PathBuf> {
-    let now = walk(folder, None).ok();
+    let now = walk(folder).ok();
     let equal = now.is_some_and(|now| {
         now.files.iter().map(|(name, _)| name).eq(files.iter().map(|(name, _)| name))
             && now.links == links

@@ -7,6 +7,8 @@
 
 mod listing;
 mod local;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::BTreeMap,
@@ -18,7 +20,7 @@ use kiln_cache::{Object, Store, Trust};
 use rayon::prelude::*;
 
 use self::{
-    listing::{Listing, matcher, walk},
+    listing::{Listing, matcher, search, walk},
     local::{Local, LocalFile, Shape, tree_object},
 };
 pub use self::{
@@ -99,7 +101,7 @@ impl Reader<'_> {
         } else {
             let path = self.inside(pattern)?;
             if path.is_dir() {
-                let listing = walk(&path, None)?.prefixed(pattern);
+                let listing = walk(&path)?.prefixed(pattern);
                 self.listed(listing)?
             } else {
                 let file = self.hash(path)?;
@@ -121,7 +123,7 @@ impl Reader<'_> {
         let full = self.inside(path).map_err(report)?;
         let name = path.rsplit('/').next().unwrap_or(path);
         let shape = if full.is_dir() {
-            self.listed(walk(&full, None).map_err(report)?).map_err(report)?
+            self.listed(walk(&full).map_err(report)?).map_err(report)?
         } else {
             Shape::File(self.hash(full).map_err(report)?)
         };
@@ -298,16 +300,14 @@ impl Reader<'_> {
         }
         let base = self.inside(&fixed.to_string_lossy())?;
         let result = self.root.canonicalize().map(|root| root.join(RESULT_FOLDER)).ok();
-        let mut listing = walk(&base, result.as_deref())?.prefixed(&fixed.to_string_lossy());
         let hidden_wanted = pattern.split('/').any(|part| part.starts_with('.'));
-        let wanted = |name: &str| {
-            matcher.is_match(name)
-                && (hidden_wanted || !name.split('/').any(|part| part.starts_with('.')))
+        let enter = |path: &Path| {
+            let hidden =
+                path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+            (hidden_wanted || !hidden) && Some(path) != result.as_deref()
         };
-        listing.files.retain(|(name, _)| wanted(name));
-        // A pattern names files; a link among them would point at what the pattern may have left out.
-        listing.links.clear();
-        listing.folder = None;
+        let mut listing = search(&base, &enter)?.prefixed(&fixed.to_string_lossy());
+        listing.files.retain(|(name, _)| matcher.is_match(name));
         Ok(listing)
     }
 }

@@ -28,7 +28,7 @@ use kiln_cache::Object;
 use world::{Outcome, Request, World};
 
 /// Cases of a plain test run.
-const CASES: u64 = 2000;
+const CASES: u64 = 1500;
 
 fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().map(|text| text.parse().expect("a number"))
