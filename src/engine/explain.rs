@@ -116,3 +116,62 @@ pub fn isolation_word(isolation: Isolation) -> &'static str {
         Isolation::Full => "full",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A manifest with one parameter and inputs by label.
+    fn manifest(epochs: i64, inputs: &[(&str, &str)]) -> Manifest {
+        let mut text = format!("[{{\"at\":[\"args\",\"epochs\"],\"int\":{epochs}}}");
+        for (place, (label, content)) in inputs.iter().enumerate() {
+            let digest = Digest::of(content.as_bytes());
+            text.push_str(&format!(
+                ",{{\"at\":[\"inputs\",\"{place}\"],\"object\":{{\"kind\":\"file\",\"digest\":\"{digest}\",\"executable\":false}},\"label\":\"{label}\"}}"
+            ));
+        }
+        Manifest::from_text(&(text + "]")).unwrap()
+    }
+
+    #[test]
+    fn what_another_step_made_is_a_consequence_and_all_else_a_cause() {
+        let before = manifest(60, &[("split.train", "a"), ("sources.data", "b")]);
+        let after = manifest(61, &[("split.train", "c"), ("sources.data", "d")]);
+        let consequences: Vec<(String, bool)> = changes(&before, &after)
+            .iter()
+            .map(|change| (change.subject.clone(), is_consequence(change)))
+            .collect();
+        let of = |what: &str| {
+            let found = consequences.iter().find(|(subject, _)| subject.contains(what));
+            found.unwrap_or_else(|| panic!("nothing is said of {what}: {consequences:?}")).1
+        };
+        assert!(of("split.train"));
+        assert!(!of("sources.data") && !of("epochs"));
+    }
+
+    #[test]
+    fn every_reason_has_words() {
+        let reasons = [
+            (Reason::NeverBuilt, "never built"),
+            (Reason::ResultLost, "its result is lost from the store"),
+            (
+                Reason::NothingToCompare,
+                "something changed since its last build, whose record is gone",
+            ),
+            (Reason::Changed { changes: Vec::new() }, "the format of keys changed"),
+            (
+                Reason::WeakerIsolation { recorded: Isolation::Off },
+                "the recorded result was made with weaker isolation (off)",
+            ),
+            (
+                Reason::OutputLost { output: "model".into() },
+                "its output `model` is lost from the store",
+            ),
+            (Reason::Again, "asked for with --again"),
+            (Reason::Check, "asked for with --check"),
+        ];
+        for (reason, words) in reasons {
+            assert_eq!(reason.lines(), [words]);
+        }
+    }
+}

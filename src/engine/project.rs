@@ -121,3 +121,87 @@ impl History {
         store.set_root(&self.name, &root)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(number: usize) -> Digest {
+        Digest::of(&number.to_le_bytes())
+    }
+
+    fn store() -> (tempfile::TempDir, Store) {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("store")).unwrap();
+        (folder, store)
+    }
+
+    #[test]
+    fn a_history_that_was_saved_is_read_again() {
+        let (folder, store) = store();
+        let mut history = History::load(&store, "r", folder.path()).unwrap();
+        assert_eq!(history.latest("a"), None);
+        assert!(history.note("a", key(1)) && history.note_build(vec![key(1)]));
+        history.note_failure("b", Failure { reason: "why".into(), log: None, at_ms: 3 });
+        history.save(&store, 7).unwrap();
+        let read = History::load(&store, "r", folder.path()).unwrap();
+        assert_eq!(read.latest("a"), Some(key(1)));
+        assert_eq!(read.failures["b"].reason, "why");
+        assert_eq!(History::load(&store, "other", folder.path()).unwrap().latest("a"), None);
+        let elsewhere = tempfile::tempdir().unwrap();
+        assert_eq!(History::load(&store, "r", elsewhere.path()).unwrap().latest("a"), None);
+    }
+
+    #[test]
+    fn going_back_to_an_old_key_makes_it_the_latest_and_keeps_the_other() {
+        let mut history = History::default();
+        history.note("a", key(1));
+        history.note("a", key(2));
+        assert!(history.note("a", key(1)));
+        assert!(!history.note("a", key(1)), "the same again is no news");
+        assert_eq!(history.steps["a"], [key(1), key(2)]);
+        assert_eq!(history.previous("a", Some(key(1))), Some(key(2)));
+        assert_eq!(history.previous("a", Some(key(3))), Some(key(1)));
+        assert_eq!(history.previous("a", None), Some(key(1)));
+        assert_eq!(history.previous("b", None), None);
+    }
+
+    #[test]
+    fn a_step_that_succeeds_again_has_failed_no_more() {
+        let mut history = History::default();
+        history.note("a", key(1));
+        history.note_failure("a", Failure { reason: "why".into(), log: None, at_ms: 0 });
+        assert!(history.note("a", key(1)), "that it no longer fails is news");
+        assert!(history.failures.is_empty());
+    }
+
+    #[test]
+    fn the_collector_keeps_the_last_builds_and_the_logs_of_failures() {
+        let (folder, store) = store();
+        let mut history = History::load(&store, "r", folder.path()).unwrap();
+        let log = store.put_bytes(b"log").unwrap();
+        for build in 0..KEPT_BUILDS + 2 {
+            assert!(history.note_build(vec![key(build), key(100), key(100)]));
+        }
+        assert!(
+            !history.note_build(vec![key(100), key(KEPT_BUILDS + 1)]),
+            "the order of keys does not matter"
+        );
+        history.note_failure("a", Failure { reason: "why".into(), log: Some(log), at_ms: 0 });
+        history.save(&store, 7).unwrap();
+        let root = store.root(&history.name).unwrap().unwrap();
+        let mut kept: Vec<Digest> = (2..KEPT_BUILDS + 2).map(key).chain([key(100)]).collect();
+        kept.sort_unstable();
+        assert_eq!(root.keys, kept);
+        assert_eq!(root.objects, [log]);
+        assert!(root.label.contains("`r`"), "{}", root.label);
+    }
+
+    #[test]
+    fn only_so_many_keys_are_remembered() {
+        let mut history = History::default();
+        (0..REMEMBERED_KEYS + 5).for_each(|number| assert!(history.note("a", key(number))));
+        assert_eq!(history.steps["a"].len(), REMEMBERED_KEYS);
+        assert_eq!(history.latest("a"), Some(key(REMEMBERED_KEYS + 4)));
+    }
+}

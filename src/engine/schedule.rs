@@ -118,3 +118,138 @@ fn remaining_way(graph: &Graph, weight: impl Fn(StepId) -> u64) -> Vec<u64> {
     }
     after
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{catalogue::Catalogue, diagnostic::SourceText, recipe};
+
+    /// A graph of steps, each with its readings and resources: `("b", "cat ${a}", "cpus = 2")`.
+    fn graph(steps: &[(&str, &str, &str)]) -> Graph {
+        let mut text = String::from("name = \"t\"\n");
+        for (name, reads, resources) in steps {
+            text.push_str(&format!(
+                "[steps.{name}]\nrun = \"true {reads} > ${{out}}\"\n{resources}\n"
+            ));
+        }
+        let source = Arc::new(SourceText { name: "kiln.toml".into(), text });
+        recipe::evaluate(&source, &Catalogue { builders: &[] }, &[]).unwrap()
+    }
+
+    fn slots(graph: &Graph, cpus: u32) -> Slots {
+        Slots::new(graph, Capacity { cpus, memory: 100 << 20 }, |_| 1)
+    }
+
+    fn id(graph: &Graph, name: &str) -> StepId {
+        graph.find(name).unwrap()
+    }
+
+    #[test]
+    fn the_longest_remaining_way_goes_first() {
+        let graph = graph(&[
+            ("a", "", ""),
+            ("b", "", ""),
+            ("c", "${b}", ""),
+            ("d", "${c}", ""),
+            ("e", "${a}", ""),
+        ]);
+        let mut slots = slots(&graph, 4);
+        let (a, b) = (id(&graph, "a"), id(&graph, "b"));
+        slots.push(a);
+        slots.push(b);
+        assert_eq!([slots.pop(), slots.pop(), slots.pop()], [Some(b), Some(a), None]);
+    }
+
+    #[test]
+    fn a_heavy_step_counts_for_more_than_many_light_ones() {
+        let graph = graph(&[("a", "", ""), ("b", "", ""), ("c", "${b}", "")]);
+        let a = id(&graph, "a");
+        let weight = |step| if step == a { 10 } else { 1 };
+        let mut slots = Slots::new(&graph, Capacity { cpus: 1, memory: 0 }, weight);
+        graph.step_ids().for_each(|step| slots.push(step));
+        assert_eq!(slots.pop(), Some(a));
+    }
+
+    #[test]
+    fn a_step_waits_until_its_processors_are_free_and_a_smaller_one_overtakes_it() {
+        let graph = graph(&[("a", "", "cpus = 2"), ("b", "", "cpus = 3"), ("c", "", "cpus = 2")]);
+        let mut slots = slots(&graph, 4);
+        graph.step_ids().for_each(|step| slots.push(step));
+        let (a, b, c) = (id(&graph, "a"), id(&graph, "b"), id(&graph, "c"));
+        assert_eq!([slots.pop(), slots.pop(), slots.pop()], [Some(a), Some(c), None]);
+        slots.release(a);
+        assert_eq!(slots.pop(), None, "two of three processors are free");
+        slots.release(c);
+        assert_eq!(slots.pop(), Some(b));
+        assert_eq!((slots.running(), slots.is_empty()), (1, true));
+    }
+
+    #[test]
+    fn steps_share_memory_too() {
+        let graph = graph(&[
+            ("a", "", "memory = \"60MiB\""),
+            ("b", "", "memory = \"60MiB\""),
+            ("c", "", "memory = \"40MiB\""),
+        ]);
+        let mut slots = slots(&graph, 8);
+        graph.step_ids().for_each(|step| slots.push(step));
+        assert_eq!(
+            [slots.pop(), slots.pop(), slots.pop()],
+            [Some(id(&graph, "a")), Some(id(&graph, "c")), None]
+        );
+    }
+
+    #[test]
+    fn what_asks_for_more_than_there_is_runs_with_what_there_is() {
+        let graph = graph(&[("a", "", "cpus = 64\nmemory = \"1TiB\"")]);
+        let mut slots = slots(&graph, 2);
+        let a = id(&graph, "a");
+        slots.push(a);
+        assert_eq!((slots.pop(), slots.cpus(a)), (Some(a), 2));
+    }
+
+    #[test]
+    fn what_is_taken_out_or_forgotten_does_not_run() {
+        let graph = graph(&[("a", "", ""), ("b", "", "")]);
+        let mut slots = slots(&graph, 2);
+        graph.step_ids().for_each(|step| slots.push(step));
+        slots.remove(id(&graph, "a"));
+        assert_eq!(slots.pop(), Some(id(&graph, "b")));
+        slots.push(id(&graph, "a"));
+        slots.clear();
+        assert_eq!(slots.pop(), None);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn every_step_gets_its_turn_and_no_slot_is_given_twice(
+            cpus in prop::collection::vec(1u32..6, 1..8), capacity in 1u32..5, ends in any::<u64>()
+        ) {
+            let names: Vec<String> = (0..cpus.len()).map(|step| format!("s{step}")).collect();
+            let resources: Vec<String> = cpus.iter().map(|cpus| format!("cpus = {cpus}")).collect();
+            let steps: Vec<(&str, &str, &str)> =
+                names.iter().zip(&resources).map(|(name, cpus)| (name.as_str(), "", cpus.as_str())).collect();
+            let graph = graph(&steps);
+            let mut slots = slots(&graph, capacity);
+            graph.step_ids().for_each(|step| slots.push(step));
+            let (mut running, mut done) = (Vec::new(), 0);
+            while done < cpus.len() {
+                while let Some(step) = slots.pop() {
+                    running.push(step);
+                }
+                let taken: u32 = running.iter().map(|&step| slots.cpus(step)).sum();
+                prop_assert!(taken <= capacity && !running.is_empty());
+                let ends = ends as usize % running.len();
+                slots.release(running.swap_remove(ends));
+                done += 1;
+            }
+            prop_assert!(slots.is_empty() && slots.running() == 0);
+        }
+    }
+}
