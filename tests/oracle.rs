@@ -385,7 +385,7 @@ fn slow(steps: usize) -> Project {
 
 fn start(project: &Project) -> Child {
     let mut command = project.command(&["build", "--json", "--link", "none"]);
-    command.stdout(Stdio::piped()).stderr(Stdio::null()).process_group(0);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     command.spawn().unwrap()
 }
 
@@ -395,7 +395,11 @@ fn several_kilns_at_once_run_each_step_once_and_agree() {
     let kilns: Vec<Child> = (0..4).map(|_| start(&project)).collect();
     let documents: Vec<serde_json::Value> = kilns
         .into_iter()
-        .map(|kiln| serde_json::from_slice(&kiln.wait_with_output().unwrap().stdout).unwrap())
+        .map(|kiln| {
+            let done = kiln.wait_with_output().unwrap();
+            assert!(done.status.success(), "{done:?}");
+            serde_json::from_slice(&done.stdout).unwrap()
+        })
         .collect();
     let mut ran: BTreeMap<String, usize> = BTreeMap::new();
     let mut digests: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
