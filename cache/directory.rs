@@ -9,8 +9,9 @@ use std::collections::HashMap;
 use crate::digest::Digest;
 use crate::tree::{Tree, TreeDir, TreeFile, TreeLink};
 
-/// How deep trees may be nested; a stored listing that is deeper was not written by us.
-pub(crate) const MAX_DEPTH: usize = 1024;
+/// How deep trees may be nested; a stored listing that is deeper was not written by us. Few enough
+/// that a walk fits on a thread's stack, whichever thread it is.
+pub(crate) const MAX_DEPTH: usize = 128;
 
 /// Bytes that are no canonical listing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

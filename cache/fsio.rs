@@ -38,6 +38,16 @@ impl FsError {
         matches!(self.source.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
     }
 
+    /// Whether the path, or a name in it, is longer than the system takes.
+    pub(crate) fn is_too_long(&self) -> bool {
+        self.source.kind() == io::ErrorKind::InvalidFilename
+    }
+
+    /// The error with its cause, in one line.
+    pub(crate) fn told(&self) -> String {
+        format!("{self}: {}", self.source)
+    }
+
     /// Whether the path was there already.
     #[must_use]
     pub fn is_taken(&self) -> bool {
@@ -72,7 +82,7 @@ impl Fs {
     }
 
     /// Passes one numbered point, then acts.
-    fn act<T, E: Into<io::Error>>(
+    pub(crate) fn act<T, E: Into<io::Error>>(
         &self,
         doing: &'static str,
         path: &Path,
@@ -205,26 +215,6 @@ impl Fs {
         self.act("remove", path, || fs::remove_file(path))
     }
 
-    /// Removes a file, or a folder with all that is in it, whatever the modes; links are not
-    /// followed. What is gone already is no error.
-    pub(crate) fn remove_all(&self, path: &Path) -> Result<(), FsError> {
-        present(self.remove_present(path)).map(drop)
-    }
-
-    fn remove_present(&self, path: &Path) -> Result<(), FsError> {
-        let metadata = self.lstat(path)?;
-        if !metadata.is_dir() {
-            return self.remove_file(path);
-        }
-        if metadata.mode() & 0o700 != 0o700 {
-            self.chmod(path, 0o700)?;
-        }
-        for name in self.list(path)? {
-            self.remove_all(&path.join(name))?;
-        }
-        self.act("remove the folder", path, || fs::remove_dir(path))
-    }
-
     /// Brings everything that was written to the file system of this folder onto its disk.
     pub(crate) fn sync_filesystem(&self, path: &Path) -> Result<(), FsError> {
         let folder = self.open(path)?;
@@ -290,22 +280,6 @@ mod tests {
         assert_eq!(error.to_string(), "failed to read /no/such/file");
         assert!(error.is_absent());
         assert!(std::error::Error::source(&error).is_some());
-    }
-
-    #[test]
-    fn a_folder_that_cannot_be_written_to_is_removed_all_the_same() {
-        let home = tempfile::tempdir().unwrap();
-        let fs = Fs::default();
-        let top = home.path().join("top");
-        fs.create_dirs(&top.join("a/b")).unwrap();
-        fs.write_new(&top.join("a/b/file"), b"x", false).unwrap();
-        fs.symlink("../../..", &top.join("a/link")).unwrap();
-        fs.chmod(&top.join("a/b"), 0o000).unwrap();
-        fs.chmod(&top.join("a"), 0o555).unwrap();
-        fs.remove_all(&top).unwrap();
-        assert!(!top.exists());
-        assert!(home.path().exists());
-        fs.remove_all(&top).unwrap();
     }
 
     #[test]

@@ -91,13 +91,17 @@ pub enum GcError {
 type Marks = BTreeMap<Item, BTreeSet<String>>;
 
 impl Store {
-    /// Removes everything that neither a root nor a living session holds. Waits for a moment in
-    /// which no process is placing anything, and lets none begin while it chooses.
+    /// Removes everything that neither a root nor a living session holds, and records that cannot
+    /// be read, each with a notice. Waits for a moment in which no process is placing anything,
+    /// and lets none begin while it chooses. Trash that cannot be deleted is told in a notice.
     ///
     /// # Errors
     /// If a root cannot be read (then nothing was removed), or the disk fails.
     pub fn gc(&self, options: GcOptions) -> Result<GcReport, GcError> {
         let exclusive = lock::gc_exclusive(&self.fs, &self.layout)?;
+        if !options.dry_run {
+            self.set_damaged_records_aside()?;
+        }
         let marks = self.marks()?;
         let mut report = GcReport::default();
         let mut victims = Vec::new();
@@ -135,7 +139,7 @@ impl Store {
         }
         drop(exclusive);
         self.commit_index();
-        trash::empty(&self.fs, &self.layout)?;
+        self.empty_trash();
         Ok(report)
     }
 

@@ -34,7 +34,8 @@ pub enum IngestError {
     /// It has something in it that no object can have.
     #[error("{}: {refusal}", if path.is_empty() { "the output" } else { path })]
     Refused {
-        /// Path relative to what was to be taken; empty if it is that itself.
+        /// Path relative to what was to be taken, cut short if it is very long; empty if it is
+        /// that itself.
         path: String,
         /// What is wrong with it; [`Refusal::help`] says what to do.
         refusal: Refusal,
@@ -62,8 +63,8 @@ impl Store {
     /// copied, so that nobody can write to the store through it.
     ///
     /// # Errors
-    /// If something in it is neither file nor folder nor a link that stays inside, or has a name
-    /// that is not UTF-8; or if the disk fails. After an error with [`Ingest::Move`] the original
+    /// If something in it is neither file nor folder nor a link that stays inside, has a name that
+    /// is not UTF-8, or lies too deep or at too long a path; or if the disk fails. After an error with [`Ingest::Move`] the original
     /// is still there, perhaps with other modes.
     pub fn ingest(&self, path: &Path, how: Ingest) -> Result<Ingested, IngestError> {
         let metadata = self.fs.lstat(path)?;
@@ -78,8 +79,8 @@ impl Store {
             return self.take(path, &metadata);
         }
         let staged = self.staging.fresh(&self.fs, &self.layout)?;
-        let taken = copy(&self.fs, path, &metadata, &staged, "")
-            .map_err(IngestError::from)
+        let taken = copy(&self.fs, path, &metadata, &staged, "", 0)
+            .map_err(|error| IngestError::from(scan::too_long(error, path)))
             .and_then(|()| self.take(&staged, &metadata));
         match (&taken, how) {
             (Err(_), _) => self.fs.remove_all(&staged)?,
@@ -141,7 +142,15 @@ impl Store {
 }
 
 /// Copies a file, folder or link; refuses what can have no place in the store before opening it.
-fn copy(fs: &Fs, from: &Path, metadata: &Metadata, to: &Path, rel: &str) -> Result<(), ScanError> {
+fn copy(
+    fs: &Fs,
+    from: &Path,
+    metadata: &Metadata,
+    to: &Path,
+    rel: &str,
+    depth: usize,
+) -> Result<(), ScanError> {
+    scan::check_place(rel, depth)?;
     if let Some(refusal) = scan::special(metadata) {
         return Err(ScanError::Refused(rel.to_owned(), refusal));
     }
@@ -160,7 +169,7 @@ fn copy(fs: &Fs, from: &Path, metadata: &Metadata, to: &Path, rel: &str) -> Resu
         let shown = name.to_string_lossy();
         let rel = if rel.is_empty() { shown.into_owned() } else { format!("{rel}/{shown}") };
         let path = from.join(&name);
-        copy(fs, &path, &fs.lstat(&path)?, &to.join(&name), &rel)?;
+        copy(fs, &path, &fs.lstat(&path)?, &to.join(&name), &rel, depth + 1)?;
     }
     Ok(())
 }

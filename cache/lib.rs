@@ -39,6 +39,7 @@ mod realisation;
 mod records;
 mod recover;
 mod rehash;
+mod removal;
 mod roots;
 mod scan;
 mod scratch;

@@ -3,6 +3,8 @@
 //! Each is one small file, which is the truth; the index only saves reading it. Unaware of what a
 //! key is made of.
 
+use std::path::Path;
+
 use crate::digest::Digest;
 use crate::fsio::{FsError, present};
 use crate::holds::Held;
@@ -41,6 +43,17 @@ impl Recorded {
     }
 }
 
+const NO_FILE: &str = "the record is not a file";
+
+/// What a record says, or what is wrong with it.
+fn decoded(frame: &[u8], key: &Digest) -> Result<Realisation, String> {
+    match Realisation::decode(frame) {
+        Ok(realisation) if realisation.key == *key => Ok(realisation),
+        Ok(realisation) => Err(format!("the record is that of the key {}", realisation.key)),
+        Err(error) => Err(format!("the record is unusable: {error}")),
+    }
+}
+
 impl Store {
     /// The result in use under a key. A record that is damaged is moved out of the way, counts as
     /// absent, and is told in a notice. Whether its outputs are there is another question:
@@ -67,20 +80,44 @@ impl Store {
         let Some(file) = present(self.fs.open(&path))? else { return Ok(None) };
         let metadata = file.metadata().map_err(|error| FsError::new("look at", &path, error))?;
         let mut frame = Vec::new();
-        std::io::Read::read_to_end(&mut &file, &mut frame)
-            .map_err(|error| FsError::new("read", &path, error))?;
-        let wrong = match Realisation::decode(&frame) {
-            Ok(realisation) if realisation.key == *key => {
-                if let Some(index) = &self.index {
-                    index.put_record(key, &metadata, &frame);
+        let wrong = if metadata.is_file() {
+            std::io::Read::read_to_end(&mut &file, &mut frame)
+                .map_err(|error| FsError::new("read", &path, error))?;
+            match decoded(&frame, key) {
+                Ok(realisation) => {
+                    if let Some(index) = &self.index {
+                        index.put_record(key, &metadata, &frame);
+                    }
+                    return Ok(Some(realisation));
                 }
-                return Ok(Some(realisation));
+                Err(wrong) => wrong,
             }
-            Ok(realisation) => format!("the record is that of the key {}", realisation.key),
-            Err(error) => format!("the record is unusable: {error}"),
+        } else {
+            NO_FILE.to_owned()
         };
         self.set_aside(&path, &wrong)?;
+        // Whatever damaged this one may have damaged those beside it, which nobody else reads.
+        self.earlier(key)?;
         Ok(None)
+    }
+
+    /// Moves every record out of the way that cannot be read, with a notice. To be called under
+    /// the exclusive lock.
+    pub(crate) fn set_damaged_records_aside(&self) -> Result<(), FsError> {
+        for Item { path, entry } in inventory::records(&self.fs, &self.layout)? {
+            let Entry::Record(RecordName::Current(key) | RecordName::Earlier(key, _)) = entry
+            else {
+                continue;
+            };
+            // No writer may put a sound one there between the look and the move.
+            let _writers = lock::records(&self.fs, &self.layout, &key)?;
+            let Some(Err(wrong)) = self.read_as(&path, &key)? else { continue };
+            self.set_aside(&path, &wrong)?;
+            if let (Entry::Record(RecordName::Current(_)), Some(index)) = (entry, &self.index) {
+                index.forget_record(&key);
+            }
+        }
+        Ok(())
     }
 
     /// Records a result. Sets its `attempt`, `boot` and `group`. Its outputs, log and references
@@ -148,21 +185,43 @@ impl Store {
         Ok(numbers)
     }
 
+    /// The results under a key that gave way to others.
+    fn earlier(&self, key: &Digest) -> Result<Vec<Realisation>, FsError> {
+        let mut found = Vec::new();
+        for number in self.earlier_attempts(key)? {
+            let path = self.layout.attempt(key, number);
+            match self.read_as(&path, key)? {
+                Some(Ok(realisation)) => found.push(realisation),
+                Some(Err(wrong)) => self.set_aside(&path, &wrong)?,
+                None => {}
+            }
+        }
+        Ok(found)
+    }
+
+    /// Reads a record, or says what is wrong with it. `None` if there is none.
+    fn read_as(
+        &self,
+        path: &Path,
+        key: &Digest,
+    ) -> Result<Option<Result<Realisation, String>>, FsError> {
+        let Some(metadata) = present(self.fs.lstat(path))? else { return Ok(None) };
+        if !metadata.is_file() {
+            return Ok(Some(Err(NO_FILE.to_owned())));
+        }
+        Ok(present(self.fs.read(path))?.map(|frame| decoded(&frame, key)))
+    }
+
     /// Every result that was recorded under a key, the first one first; the last one is in use.
-    /// Earlier ones that are damaged are left out.
+    /// Those that are damaged are moved out of the way, and told in a notice.
     ///
     /// # Errors
     /// If the disk cannot be read.
     pub fn attempts(&self, key: &Digest) -> Result<Vec<Realisation>, FsError> {
-        let mut found = Vec::new();
         let current = self.realisation(key)?;
-        for number in self.earlier_attempts(key)? {
-            let Some(frame) = present(self.fs.read(&self.layout.attempt(key, number)))? else {
-                continue;
-            };
-            found.extend(Realisation::decode(&frame).ok().filter(|earlier| {
-                current.as_ref().is_none_or(|current| current.attempt != earlier.attempt)
-            }));
+        let mut found = self.earlier(key)?;
+        if let Some(current) = &current {
+            found.retain(|earlier| earlier.attempt != current.attempt);
         }
         found.extend(current);
         found.sort_by_key(|realisation| realisation.attempt);

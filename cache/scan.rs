@@ -19,6 +19,10 @@ pub(crate) const FILE_MODE: u32 = 0o444;
 /// Mode of a program and of a folder in the store.
 pub(crate) const OPEN_MODE: u32 = 0o555;
 
+/// How many bytes a path inside a tree may have. Linux takes 4095 in all, and the store's home has
+/// to stand before it; a fixed number, so that every machine refuses the same.
+pub(crate) const MAX_PATH: usize = 3072;
+
 /// Why something cannot be in the store.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -40,6 +44,9 @@ pub enum Refusal {
     /// Folders nested too deeply.
     #[error("it lies more than {MAX_DEPTH} folders deep")]
     Depth,
+    /// A path that would be too long once it is in the store.
+    #[error("its path in the output has more than {MAX_PATH} bytes")]
+    Path,
 }
 
 impl Refusal {
@@ -55,8 +62,30 @@ impl Refusal {
             }
             Self::Link => "write a file or folder there, not a link to one",
             Self::Depth => "write the output with fewer nested folders",
+            Self::Path => "write the output with fewer nested folders, or with shorter names",
         }
     }
+}
+
+/// Refuses what lies too deep, or whose path inside the output is too long.
+pub(crate) fn check_place(rel: &str, depth: usize) -> Result<(), ScanError> {
+    let refusal = if rel.len() > MAX_PATH {
+        Refusal::Path
+    } else if depth > MAX_DEPTH {
+        Refusal::Depth
+    } else {
+        return Ok(());
+    };
+    Err(ScanError::Refused(shortened(rel), refusal))
+}
+
+/// As much of a long path as a person can use.
+fn shortened(rel: &str) -> String {
+    const SHOWN: usize = 120;
+    if rel.chars().count() <= SHOWN {
+        return rel.to_owned();
+    }
+    rel.chars().take(SHOWN).chain(['…']).collect()
 }
 
 /// What can go wrong while a folder is read.
@@ -124,10 +153,21 @@ pub(crate) fn hash(fs: &Fs, path: &Path, expected: u64) -> Result<(Digest, u64),
 /// Makes a folder canonical and reads it: every file and folder below gets its mode and time, but
 /// the top stays writable, since a folder that is not cannot be renamed.
 pub(crate) fn take_folder(fs: &Fs, top: &Path) -> Result<Tree, ScanError> {
-    let tree = Walk { fs, take: true }.folder(top, "", 0)?;
+    let tree = Walk { fs, take: true }.folder(top, "", 0).map_err(|error| too_long(error, top))?;
     match tree.escaping_link() {
         Some((path, target)) => Err(ScanError::Refused(path, Refusal::Escapes(target.to_owned()))),
         None => Ok(tree),
+    }
+}
+
+/// Where the folder stands its paths may be too long although the store would take them.
+pub(crate) fn too_long(error: ScanError, top: &Path) -> ScanError {
+    match error {
+        ScanError::Fs(error) if error.is_too_long() => {
+            let rel = error.path.strip_prefix(top).unwrap_or(&error.path);
+            ScanError::Refused(shortened(&rel.to_string_lossy()), Refusal::Path)
+        }
+        error => error,
     }
 }
 
@@ -174,9 +214,7 @@ enum Entry {
 
 impl Walk<'_> {
     fn folder(&self, path: &Path, rel: &str, depth: usize) -> Result<Tree, ScanError> {
-        if depth > MAX_DEPTH {
-            return Err(ScanError::Refused(rel.to_owned(), Refusal::Depth));
-        }
+        check_place(rel, depth)?;
         if self.take {
             self.fs.chmod(path, 0o700)?;
         }
@@ -216,6 +254,7 @@ impl Walk<'_> {
             return Err(ScanError::Refused(join(&name.to_string_lossy()), Refusal::Name));
         };
         let rel = join(name);
+        check_place(&rel, depth)?;
         let metadata = self.fs.lstat(&path)?;
         let name = name.to_owned();
         if let Some(refusal) = special(&metadata) {

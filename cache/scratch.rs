@@ -42,18 +42,30 @@ impl Drop for Scratch {
     }
 }
 
-/// Removes the folders whose owners are gone.
-pub(crate) fn sweep(fs: &Fs, layout: &Layout) -> Result<(), FsError> {
+/// Removes the folders whose owners are gone; what cannot be removed is told to `stays`, and keeps
+/// its mark.
+pub(crate) fn sweep(
+    fs: &Fs,
+    layout: &Layout,
+    stays: &mut dyn FnMut(FsError),
+) -> Result<(), FsError> {
     for name in fs.list(&layout.tmp())? {
         let Some(name) = name.to_str() else { continue };
         if !name.starts_with(PREFIX) || !name.ends_with(SUFFIX) {
             continue;
         }
         let path = layout.tmp().join(name);
-        if let Some(_seized) = mark::seize(fs, &path)? {
-            fs.remove_all(&path.with_extension(""))?;
-            fs.remove_all(&path)?;
+        if let Err(error) = remove_if_dead(fs, &path) {
+            stays(error);
         }
+    }
+    Ok(())
+}
+
+fn remove_if_dead(fs: &Fs, mark: &Path) -> Result<(), FsError> {
+    if let Some(_seized) = mark::seize(fs, mark)? {
+        fs.remove_all(&mark.with_extension(""))?;
+        fs.remove_all(mark)?;
     }
     Ok(())
 }

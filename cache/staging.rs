@@ -120,13 +120,24 @@ pub(crate) fn half_placed(fs: &Fs, layout: &Layout) -> Result<Vec<(Digest, PathB
     Ok(found)
 }
 
-/// Finishes what was cut off.
-pub(crate) fn sweep(fs: &Fs, layout: &Layout) -> Result<(), FsError> {
+/// Finishes what was cut off; what cannot be finished is told to `stays`, and keeps its mark.
+pub(crate) fn sweep(
+    fs: &Fs,
+    layout: &Layout,
+    stays: &mut dyn FnMut(FsError),
+) -> Result<(), FsError> {
     for (digest, path) in half_placed(fs, layout)? {
-        if let Some(_seized) = mark::seize(fs, &path)? {
-            present(seal(fs, &layout.object(&Object::tree(digest))))?;
-            fs.remove_all(&path)?;
+        if let Err(error) = finish_if_dead(fs, layout, &digest, &path) {
+            stays(error);
         }
+    }
+    Ok(())
+}
+
+fn finish_if_dead(fs: &Fs, layout: &Layout, digest: &Digest, mark: &Path) -> Result<(), FsError> {
+    if let Some(_seized) = mark::seize(fs, mark)? {
+        present(seal(fs, &layout.object(&Object::tree(*digest))))?;
+        fs.remove_all(mark)?;
     }
     Ok(())
 }

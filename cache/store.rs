@@ -145,15 +145,30 @@ impl Store {
     }
 
     /// Removes what killed processes left behind: scratch folders, temporary roots, half-placed
-    /// trees, trash.
-    ///
-    /// # Errors
-    /// If something that is nobody's cannot be removed.
-    pub fn sweep(&self) -> Result<(), FsError> {
-        scratch::sweep(&self.fs, &self.layout)?;
-        holds::sweep(&self.fs, &self.layout)?;
-        staging::sweep(&self.fs, &self.layout)?;
-        trash::empty(&self.fs, &self.layout)
+    /// trees, trash. What cannot be removed is in nobody's way: it is told in a notice.
+    pub fn sweep(&self) {
+        let (fs, layout) = (&self.fs, &self.layout);
+        let stays = &mut |error: FsError| self.stays(&error);
+        let swept = [
+            scratch::sweep(fs, layout, stays),
+            holds::sweep(fs, layout),
+            staging::sweep(fs, layout, stays),
+            trash::empty(fs, layout, stays),
+        ];
+        swept.into_iter().filter_map(Result::err).for_each(stays);
+    }
+
+    /// Deletes what is in the trash, as far as that is possible.
+    pub(crate) fn empty_trash(&self) {
+        let stays = &mut |error: FsError| self.stays(&error);
+        if let Err(error) = trash::empty(&self.fs, &self.layout, stays) {
+            stays(error);
+        }
+    }
+
+    fn stays(&self, error: &FsError) {
+        let what = format!("something left behind could not be removed: {}", error.told());
+        self.notice(self.home(), what);
     }
 
     /// Whether the object is there. One look at a name; the content is not read.

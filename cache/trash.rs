@@ -16,8 +16,16 @@ pub(crate) fn set_aside(fs: &Fs, layout: &Layout, path: &Path) -> Result<(), FsE
     present(fs.rename(path, &layout.trash().join(fresh_name()))).map(drop)
 }
 
-/// Deletes all that is in the trash.
-pub(crate) fn empty(fs: &Fs, layout: &Layout) -> Result<(), FsError> {
-    let names = fs.list(&layout.trash())?;
-    names.iter().try_for_each(|name| fs.remove_all(&layout.trash().join(name)))
+/// Deletes all that is in the trash; what cannot be deleted is told to `stays`.
+pub(crate) fn empty(
+    fs: &Fs,
+    layout: &Layout,
+    stays: &mut dyn FnMut(FsError),
+) -> Result<(), FsError> {
+    for name in fs.list(&layout.trash())? {
+        if let Err(error) = fs.remove_all(&layout.trash().join(name)) {
+            stays(error);
+        }
+    }
+    Ok(())
 }

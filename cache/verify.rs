@@ -154,9 +154,15 @@ impl Store {
         name: RecordName,
         bytes: &AtomicU64,
     ) -> Result<Vec<Problem>, FsError> {
-        let frame = self.fs.read(&item.path)?;
+        let metadata = self.fs.lstat(&item.path)?;
+        let frame = if metadata.is_file() { self.fs.read(&item.path)? } else { Vec::new() };
         bytes.fetch_add(frame.len() as u64, Ordering::Relaxed);
-        let help = "remove it: the next build runs the step again";
+        let help = match name {
+            RecordName::Current(_) => {
+                "the next build that needs it runs the step again, or `kiln gc` removes it"
+            }
+            RecordName::Earlier(..) => "nothing is lost but history: `kiln gc` removes it",
+        };
         let realisation = match Realisation::decode(&frame) {
             Ok(realisation) => realisation,
             Err(error) => return Ok(vec![problem(&item.path, error.to_string(), help)]),

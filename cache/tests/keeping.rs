@@ -424,7 +424,7 @@ fn a_kill_at_any_point_leaves_a_valid_store_and_nothing_that_is_not_swept() {
         // The build before is not lost.
         let there = store.realisation(&key("k")).unwrap().unwrap();
         assert!(there.objects().all(|object| store.contains(&object)), "killed at {at}");
-        store.sweep().unwrap();
+        store.sweep();
         let left: Vec<_> = fs::read_dir(folder.path().join("home/tmp"))
             .unwrap()
             .map(|entry| entry.unwrap().file_name())
@@ -439,6 +439,141 @@ fn a_kill_at_any_point_leaves_a_valid_store_and_nothing_that_is_not_swept() {
         killed += 1;
     }
     assert!(killed > 30, "only {killed} points");
+}
+
+#[test]
+fn damaged_records_that_were_met_or_collected_trouble_nobody_any_more() {
+    let (folder, store) = fresh();
+    let (a, b) = (store.put_bytes(b"a").unwrap(), store.put_bytes(b"b").unwrap());
+    for name in ["met", "kept", "odd"] {
+        store.record(made(name, a), Precedence::First).unwrap();
+        store.record(made(name, b), Precedence::Again).unwrap();
+    }
+    store.set_root("x", &root("x", vec![key("kept"), key("met")], vec![])).unwrap();
+    drop(store);
+    let path = |name: &str, suffix: &str| {
+        let hex = key(name).to_string();
+        folder.path().join("home/realisations").join(&hex[..2]).join(format!("{hex}{suffix}"))
+    };
+    let damage = |path: &Path| {
+        fs::remove_file(path).unwrap();
+        fs::write(path, "torn").unwrap();
+    };
+    for (name, suffix) in [("met", ""), ("met", ".1"), ("kept", ".1")] {
+        damage(&path(name, suffix));
+    }
+    fs::remove_file(path("odd", "")).unwrap();
+    fs::create_dir(path("odd", "")).unwrap();
+
+    let store = open(folder.path());
+    let problems = store.verify().unwrap().problems;
+    assert_eq!(problems.len(), 4, "{problems:#?}");
+    assert!(problems.iter().all(|problem| problem.help.contains("gc")), "{problems:#?}");
+    // A build meets two of them, one of which is no file at all.
+    for name in ["met", "odd"] {
+        assert_eq!(store.realisation(&key(name)).unwrap(), None);
+        store.record(made(name, b), Precedence::First).unwrap();
+    }
+    let left: Vec<_> = store.verify().unwrap().problems.into_iter().map(|p| p.path).collect();
+    assert_eq!(left, [path("kept", ".1")]);
+    drop(store.take_notices());
+
+    store.gc(GcOptions::default()).unwrap();
+    let notices = store.take_notices();
+    assert_eq!(notices.len(), 1, "{notices:?}");
+    assert_eq!(notices[0].path, path("kept", ".1"));
+    assert_eq!(store.verify().unwrap().problems, []);
+    assert_eq!(store.attempts(&key("kept")).unwrap().len(), 1);
+}
+
+#[test]
+fn a_collection_drops_a_record_that_nobody_met() {
+    let (folder, store) = fresh();
+    let object = store.put_bytes(b"a").unwrap();
+    store.record(made("k", object), Precedence::First).unwrap();
+    store.set_root("x", &root("x", vec![key("k")], vec![])).unwrap();
+    drop(store);
+    let hex = key("k").to_string();
+    let path = folder.path().join("home/realisations").join(&hex[..2]).join(&hex);
+    fs::remove_file(&path).unwrap();
+    fs::write(&path, "").unwrap();
+    let store = open(folder.path());
+    store.gc(GcOptions::default()).unwrap();
+    assert_eq!(store.take_notices().len(), 1);
+    assert!(!path.exists());
+    assert_eq!(store.realisation(&key("k")).unwrap(), None);
+    assert_eq!(store.verify().unwrap().problems, []);
+}
+
+#[test]
+fn what_a_killed_process_left_is_swept_however_deep_it_is() {
+    let (folder, store) = fresh();
+    let scratch = store.scratch_dir().unwrap();
+    nest(scratch.path(), 150, &"n".repeat(42));
+    let path = scratch.path().to_owned();
+    // As after a kill: the mark stays, and nobody owns it.
+    let mark = path.with_extension("lock");
+    let aside = folder.path().join("aside");
+    fs::rename(&path, &aside).unwrap();
+    drop(scratch);
+    fs::rename(&aside, &path).unwrap();
+    fs::write(&mark, "").unwrap();
+    drop(store);
+    let store = open(folder.path());
+    store.du().unwrap();
+    store.sweep();
+    assert_eq!(store.take_notices(), []);
+    assert!(!path.exists() && !mark.exists());
+}
+
+#[test]
+fn what_cannot_be_swept_is_told_and_stops_nobody() {
+    let (folder, store) = fresh();
+    drop(store);
+    let tmp = folder.path().join("home/tmp");
+    let left = || fs::read_dir(&tmp).unwrap().count() - 1;
+    let mut told = 0;
+    for at in 1.. {
+        for name in ["s-0", "s-1"] {
+            fs::create_dir_all(tmp.join(name).join("below")).unwrap();
+            fs::write(tmp.join(format!("{name}.lock")), "").unwrap();
+        }
+        fs::write(folder.path().join("home/trash/old"), "").unwrap();
+        let plan = FaultPlan::fail_at(at);
+        let options = StoreOptions { faults: Some(plan.clone()) };
+        let Ok(store) = Store::open_with(&folder.path().join("home"), options) else { continue };
+        let opened = plan.passed();
+        drop(store.take_notices());
+        store.sweep();
+        let notices = store.take_notices();
+        if opened < at && at <= plan.passed() {
+            assert_eq!(notices.len(), 1, "failed at {at}: {notices:?}");
+            assert!(notices[0].what.contains("on purpose"), "{notices:?}");
+            assert!(left() <= 2, "the other one is swept all the same");
+            told += 1;
+            store.sweep();
+        }
+        assert_eq!(
+            (left(), store.du().unwrap().trash.count),
+            (0, 0),
+            "what is left is swept later"
+        );
+        if plan.passed() < at {
+            break;
+        }
+    }
+    assert!(told >= 7, "only {told} points");
+}
+
+/// Makes folders in folders, deeper than a path can name.
+fn nest(top: &Path, depth: usize, name: &str) {
+    use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat};
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+    let mut folder = openat(CWD, top, flags, Mode::empty()).unwrap();
+    for _ in 0..depth {
+        mkdirat(&folder, name, Mode::RWXU).unwrap();
+        folder = openat(&folder, name, flags, Mode::empty()).unwrap();
+    }
 }
 
 #[test]

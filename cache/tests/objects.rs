@@ -427,3 +427,47 @@ proptest! {
         prop_assert!(store.verify().unwrap().problems.is_empty());
     }
 }
+
+#[test]
+fn an_output_at_too_long_a_path_or_too_deep_is_refused_and_can_be_removed() {
+    use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat};
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+    let (folder, store) = store();
+    let cases = [
+        (120, "n".repeat(42), Refusal::Path),
+        (73, "n".repeat(42), Refusal::Path),
+        (1100, "n".to_owned(), Refusal::Depth),
+    ];
+    for (depth, name, expected) in cases {
+        let scratch = store.scratch_dir().unwrap();
+        let out = scratch.path().join("out");
+        fs::create_dir(&out).unwrap();
+        let mut top = openat(CWD, &out, flags, Mode::empty()).unwrap();
+        for _ in 0..depth {
+            mkdirat(&top, &name, Mode::RWXU).unwrap();
+            top = openat(&top, &name, flags, Mode::empty()).unwrap();
+        }
+        for how in [Ingest::Copy, Ingest::Move] {
+            let error = store.ingest(&out, how).unwrap_err();
+            let IngestError::Refused { path, refusal } = &error else { panic!("{error:?}") };
+            assert_eq!(*refusal, expected);
+            assert!(path.starts_with(&name) && path.chars().count() <= 121, "{path}");
+            assert!(refusal.help().contains("fewer nested folders"));
+        }
+        let path = scratch.path().to_owned();
+        drop(scratch);
+        assert!(!path.exists());
+    }
+    // The longest path that is taken can be verified and copied out again.
+    let out = folder.path().join("out");
+    fs::create_dir(&out).unwrap();
+    let mut top = openat(CWD, &out, flags, Mode::empty()).unwrap();
+    for _ in 0..12 {
+        let name = "n".repeat(255);
+        mkdirat(&top, &name, Mode::RWXU).unwrap();
+        top = openat(&top, &name, flags, Mode::empty()).unwrap();
+    }
+    let taken = store.ingest(&out, Ingest::Move).unwrap();
+    assert_eq!(store.verify().unwrap().problems, []);
+    store.copy_out(&taken.object, &out).unwrap();
+}

@@ -171,7 +171,7 @@ pub fn realise(
     };
     // Until the project's root says what is kept, the collector has to wait.
     let session = project.store.session().map_err(|error| store(&error))?;
-    project.store.sweep().map_err(|error| store(&error))?;
+    project.store.sweep();
     let _signals = Signals::watch(&project.cancel)?;
     let mut progress = Progress::new(quiet);
     if let Some(note) = weak_isolation(project, sandbox) {
