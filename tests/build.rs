@@ -413,3 +413,80 @@ fn links_into_another_store_are_replaced() {
     let link = std::fs::read_link(project.dir().join("result/label")).expect("a link");
     assert!(link.starts_with(&other), "{}", link.display());
 }
+
+#[test]
+fn links_among_files_and_globs_are_followed_inside_the_recipe_and_nowhere_else() {
+    use std::os::unix::fs::symlink;
+    let project = Project::new(
+        r#"
+name = "links"
+
+[sources]
+rows = "rows/*.csv"
+
+[steps.read]
+run = "cat ${sources.rows}/rows/*.csv tools/*.txt > ${out}"
+files = ["tools"]
+"#,
+    );
+    project.write("rows/a.csv", "a\n");
+    project.write("elsewhere/b.csv", "b\n");
+    project.write("elsewhere/t.txt", "t\n");
+    project.write("tools/.keep", "");
+    symlink("../elsewhere/b.csv", project.dir().join("rows/b.csv")).expect("a link");
+    symlink("../elsewhere/t.txt", project.dir().join("tools/t.txt"))
+        .expect("a link that leaves its folder, and not the recipe");
+    let build = project.kiln(&["build"]);
+    assert_eq!(build.code(), 2, "{build:?}");
+    std::fs::remove_file(project.dir().join("tools/t.txt")).expect("the link");
+    project.write("tools/own.txt", "t\n");
+    symlink("own.txt", project.dir().join("tools/t.txt")).expect("a link");
+    project.build(&[]).exits(0);
+    assert_eq!(project.read("result/read"), "a\nb\nt\nt\n");
+    project.write("elsewhere/b.csv", "other\n");
+    assert_eq!(project.build(&[]).exits(0).ran(), ["read"]);
+    // What a pattern does not match may lead where it likes; what it matches may not.
+    symlink("/usr/bin/env", project.dir().join("rows/env")).expect("a link");
+    assert_eq!(project.build(&[]).exits(0).ran(), [] as [&str; 0]);
+    symlink("/etc/passwd", project.dir().join("rows/c.csv")).expect("a link");
+    let refused = project.kiln(&["build"]).exits(2);
+    assert!(refused.stderr().contains("leaves the recipe's folder"), "{refused:?}");
+}
+
+#[test]
+fn failed_builds_push_no_good_build_out_of_the_store() {
+    let project = Project::new(
+        r#"
+name = "attempts"
+
+[params]
+number = 1
+
+[steps.make]
+run = "echo ${params.number} > ${out}"
+
+[steps.judge]
+run = "test $(cat ${make}) -lt 5; cat ${make} > ${out}"
+"#,
+    );
+    project.build(&[]).exits(0);
+    for number in 10..17 {
+        project.build(&["--set", &format!("number={number}")]).exits(1);
+    }
+    assert_eq!(project.read("result/judge"), "1\n", "a failure leaves the link alone");
+    project.kiln(&["gc"]).exits(0);
+    assert_eq!(project.build(&[]).exits(0).ran(), [] as [&str; 0]);
+}
+
+#[test]
+fn a_changed_extension_is_explained_as_one() {
+    let project = Project::new(
+        "name = \"x\"\n[sources]\ns = \"s.txt\"\n[steps.a]\nrun = \"cat ${sources.s} > ${out}\"\n",
+    );
+    project.write("s.txt", "same\n");
+    project.write("s.dat", "same\n");
+    project.build(&[]).exits(0);
+    project.edit("kiln.toml", "s.txt", "s.dat");
+    let why = project.kiln(&["why", "a"]).exits(0).stdout();
+    assert!(why.contains("extension of input sources.s: txt → dat"), "{why}");
+}

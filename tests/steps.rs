@@ -268,7 +268,6 @@ release = "${make}"
     5 | base = { deployment = "production", output = "model" }
       | ^^^^ deployment `production` runs nothing yet
       |
-      = help: deploy a release first: kiln deploy production
-      = help: or say `absent = "accept"` if a first build has nothing to compare with
+      = help: add `absent = "accept"` for the first build
     "###);
 }

@@ -205,3 +205,15 @@ fn a_candidate_that_is_worse_than_production_is_rejected_and_changes_nothing_the
     let document = project.kiln(&["generations", "staging", "--json"]).exits(0).json();
     assert_eq!(current(&document), 1);
 }
+
+#[test]
+fn a_recipe_that_is_no_toml_any_more_stops_no_rollback() {
+    let (project, _) = built();
+    project.kiln(&["deploy", "staging"]).exits(0);
+    project.kiln(&["deploy", "staging", "--set", "epochs=80"]).exits(0);
+    let broken = project.read("kiln.toml") + "\n[steps.x\n";
+    project.write("kiln.toml", broken);
+    project.kiln(&["build"]).exits(2);
+    let rolled = project.kiln(&["rollback", "staging"]).exits(0);
+    assert!(rolled.stdout().contains("back to generation 1"), "{rolled:?}");
+}

@@ -12,7 +12,7 @@ use kiln_engine::{
     executor::Executor as _,
     explain::isolation_word,
     graph::{Graph, StepId},
-    project::{Failure as FailedStep, History},
+    project::{Ended, Failure as FailedStep, History},
     realise::{self, Built, Options},
     resolve::{closure, default_targets},
     sandbox::Cancel,
@@ -91,7 +91,7 @@ pub struct Plan {
 impl Plan {
     /// Builds these steps and nothing more.
     pub fn of(targets: Vec<StepId>) -> Self {
-        Self { targets, check: BTreeSet::new(), again: BTreeSet::new(), locate_all: false }
+        Self { targets, check: BTreeSet::new(), again: BTreeSet::new(), locate_all: true }
     }
 }
 
@@ -172,6 +172,8 @@ pub fn realise(
     // Until the project's root says what is kept, the collector has to wait.
     let session = project.store.session().map_err(|error| store(&error))?;
     project.store.sweep();
+    // What a step finds in its folders must not depend on who runs it.
+    rustix::process::umask(rustix::fs::Mode::from_bits_truncate(0o022));
     let _signals = Signals::watch(&project.cancel)?;
     let mut progress = Progress::new(quiet);
     if let Some(note) = weak_isolation(project, sandbox) {
@@ -199,6 +201,13 @@ fn remember(
     built: &Built,
 ) -> Result<(), Failure> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let trouble = |error: &dyn std::error::Error| {
+        Failure::environment(error, "what was built is in the store, but the collector may take it")
+    };
+    // Another kiln may have built this project meanwhile: what it noted stays.
+    let _alone =
+        store.lock_action(&history.digest(), &|| false).map_err(|error| trouble(&error))?;
+    history.reload(store).map_err(|error| trouble(&error))?;
     let mut news = false;
     let mut keys = Vec::with_capacity(built.results.len());
     for (&step, result) in &built.results {
@@ -214,15 +223,16 @@ fn remember(
         };
         history.note_failure(&graph.step(step).name, failure);
     }
-    news |= history.note_build(keys);
+    let report = &built.report;
+    let ended = if report.failed() || report.rejected() || report.interrupted {
+        Ended::Otherwise
+    } else {
+        Ended::Well
+    };
+    news |= history.note_build(keys, ended);
     if news {
         let at = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
-        history.save(store, at).map_err(|error| {
-            Failure::environment(
-                &error,
-                "what was built is in the store, but the collector may take it",
-            )
-        })?;
+        history.save(store, at).map_err(|error| trouble(&error))?;
     }
     Ok(())
 }

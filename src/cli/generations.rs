@@ -6,6 +6,7 @@ use kiln_cache::Digest;
 use kiln_engine::diagnostic::{Diagnostic, nearest};
 use kiln_registry::{Deployments, Generation, RegistryError, Switch, SwitchKind};
 use serde::{Deserialize, Serialize};
+use toml::de::{DeTable, DeValue};
 
 use super::{
     failure::{Exit, Failure, chain, print_json},
@@ -166,8 +167,9 @@ impl Head {
     /// Reads it from the recipe.
     pub fn read(global: &Global) -> Result<Self, Failure> {
         let (path, shown) = find_recipe(global)?;
+        let text = std::fs::read_to_string(&path).ok();
         let head =
-            std::fs::read_to_string(&path).ok().and_then(|text| toml::from_str::<Self>(&text).ok());
+            text.and_then(|text| toml::from_str(&text).ok().or_else(|| Self::salvage(&text)));
         match head {
             Some(head) => Ok(head),
             // The recipe's own messages say it best.
@@ -179,6 +181,24 @@ impl Head {
                 ))
             }
         }
+    }
+
+    /// Reads it from a text that is not even TOML any more.
+    fn salvage(text: &str) -> Option<Self> {
+        let (document, _) = DeTable::parse_recoverable(text);
+        let entry = |key: &str| {
+            let (_, value) = document.get_ref().iter().find(|(name, _)| name.get_ref() == key)?;
+            Some(value.get_ref())
+        };
+        let name = entry("name")?.as_str()?.to_owned();
+        let deploy = match entry("deploy") {
+            Some(DeValue::Table(table)) => {
+                let names = table.keys().map(|name| name.get_ref().to_string());
+                names.map(|name| (name, toml::Value::Boolean(true))).collect()
+            }
+            _ => BTreeMap::new(),
+        };
+        Some(Self { name, deploy })
     }
 
     /// Refuses a deployment that neither the recipe nor the registry knows.

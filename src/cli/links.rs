@@ -10,7 +10,7 @@ use std::{
 };
 
 use kiln_engine::{
-    graph::{Reference, StepId},
+    graph::{Origin, Reference, StepId},
     realise::Built,
     source::RESULT_FOLDER,
 };
@@ -47,8 +47,17 @@ pub fn update(
             "the steps are built and kept; --link none leaves result/ alone",
         )
     };
-    let owned = Owned { store: project.store.home(), root: &project.dir };
-    prune(&owned, &folder, &wanted, &names, whole).map_err(blocked)?;
+    let sources = project.graph.sources.iter().filter_map(|source| match &source.origin {
+        Origin::Path(path) => Some(project.dir.join(path)),
+        Origin::Glob(_) | Origin::Deployment { .. } => None,
+    });
+    let owned = Owned { store: project.store.home(), sources: sources.collect() };
+    // After a failure the links show the last build that came to an end.
+    if !(built.report.failed() || built.report.interrupted) {
+        let known: Vec<&str> = project.graph.steps.iter().map(|step| step.name.as_str()).collect();
+        let known = if whole { &known } else { &names };
+        prune(&owned, &folder, &wanted, known, whole).map_err(blocked)?;
+    }
     for (link, target) in &wanted {
         place(&owned, &folder.join(link), target).map_err(blocked)?;
     }
@@ -88,14 +97,14 @@ enum Blocked {
 /// Which links are kiln's own.
 struct Owned<'a> {
     store: &'a Path,
-    root: &'a Path,
+    sources: Vec<PathBuf>,
 }
 
 impl Owned<'_> {
     /// Whether `link` is a link into the store or another one, or to a source beside the recipe.
     fn is_ours(&self, link: &Path) -> bool {
         fs::read_link(link).is_ok_and(|target| {
-            target.starts_with(self.store) || target.starts_with(self.root) || is_object(&target)
+            target.starts_with(self.store) || self.sources.contains(&target) || is_object(&target)
         })
     }
 }
@@ -152,7 +161,9 @@ fn prune(
     let Ok(entries) = fs::read_dir(folder) else { return Ok(()) };
     for entry in entries.flatten() {
         let name = entry.file_name();
-        if !whole && !names.iter().any(|asked| name == **asked) {
+        // A link that another recipe in this folder made is that one's business, as long as it leads somewhere.
+        let dangling = entry.path().is_symlink() && !entry.path().exists();
+        if !names.iter().any(|asked| name == **asked) && !(whole && dangling) {
             continue;
         }
         remove_stale(owned, folder, Path::new(&name), wanted)?;

@@ -185,7 +185,9 @@ pub fn open_store(global: &Global) -> Result<Store, Failure> {
 
 /// Where the store is, or is to be.
 pub fn store_home(global: &Global) -> Result<PathBuf, Failure> {
-    global.home.clone().or_else(default_home).ok_or_else(|| {
+    // An empty variable says as little as none.
+    let given = global.home.clone().filter(|home| !home.as_os_str().is_empty());
+    given.or_else(default_home).ok_or_else(|| {
         Failure::usage(
             "there is no place for the store: neither HOME nor XDG_DATA_HOME is set",
             "say where it is: KILN_HOME=DIR, or --home DIR",

@@ -59,7 +59,8 @@ pub fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
         why: {
             let mut why = outlook::lines(&project, planned);
             let name = &graph.step(planned.step).name;
-            if let Some(failure) = project.history.failures.get(name) {
+            let stale = matches!(planned.outlook, Outlook::UpToDate);
+            if let Some(failure) = project.history.failures.get(name).filter(|_| !stale) {
                 why.push(format!("its last run failed: {} (kiln log {name})", failure.reason));
             }
             why

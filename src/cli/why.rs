@@ -84,7 +84,11 @@ fn answer(project: &Project, plan: &Plan, step: StepId) -> Answer {
         ran_ms: planned.result.as_ref().map(|result| result.cost.started_ms),
         causes: Vec::new(),
         after: Vec::new(),
-        last_failure: history.failures.get(&name).map(|failure| failure.reason.clone()),
+        last_failure: history
+            .failures
+            .get(&name)
+            .filter(|_| !matches!(planned.outlook, Outlook::UpToDate))
+            .map(|failure| failure.reason.clone()),
         step: name,
     };
     let differs = matches!(

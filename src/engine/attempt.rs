@@ -165,7 +165,9 @@ impl Workshop<'_> {
             let help = execute_help(&error, order.step);
             Box::new(with_log(Failed { help, ..Failed::new(chain(&error)) }, store, &log))
         })?;
-        if executed.exit == Exit::Cancelled || self.cancel.is_tripped() {
+        // A step that finished just before the build was stopped is finished, and kept.
+        let stopped = self.cancel.is_tripped() && !executed.exit.is_success();
+        if executed.exit == Exit::Cancelled || stopped {
             return Ok(Outcome::Interrupted);
         }
         let fail = |reason: String, help: Option<String>| {
@@ -293,11 +295,15 @@ impl Workshop<'_> {
                 )),
                 (Some(object), None) => Some((object, self.store.path(&object))),
             };
-            inputs.push(JobInput {
-                reference: input.reference,
-                place: place::file_name(number as u32, &input.extension),
-                content,
-            });
+            let place = place::file_name(number as u32, &input.extension);
+            // Without a sandbox nothing but file modes keeps a step from its inputs, and root passes those by.
+            let content = match content {
+                Some((object, path)) if self.executor.isolation() == Isolation::Off => {
+                    Some((object, self.own_copy(object, &path, scratch, &place)?))
+                }
+                content => content,
+            };
+            inputs.push(JobInput { reference: input.reference, place, content });
         }
         let mut files = Vec::new();
         for (name, path, object) in &order.files {
@@ -324,6 +330,26 @@ impl Workshop<'_> {
             log,
             cancel: self.cancel,
         })
+    }
+}
+
+impl Workshop<'_> {
+    /// A copy of an input in the step's own folder. What is not in the store is read where it lies.
+    fn own_copy(
+        &self,
+        object: Object,
+        path: &Path,
+        scratch: &Path,
+        place: &str,
+    ) -> Result<PathBuf, Box<Failed>> {
+        if !self.store.contains(&object) {
+            return Ok(path.to_owned());
+        }
+        let folder = scratch.join("inputs");
+        let copy = folder.join(place);
+        fs::create_dir_all(&folder).map_err(ours)?;
+        self.store.copy_out(&object, &copy).map_err(ours)?;
+        Ok(copy)
     }
 }
 

@@ -3,7 +3,10 @@
 //! A project is a recipe at a place. Its root keeps the results of its last builds from the collector, and is what
 //! explanations compare with. This module is unaware of how builds are made.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use kiln_cache::{Digest, Object, Root, RootError, Store};
 use serde::{Deserialize, Serialize};
@@ -21,13 +24,24 @@ pub struct History {
     pub steps: BTreeMap<String, Vec<Digest>>,
     /// The keys of the last builds, latest first.
     builds: Vec<Vec<Digest>>,
+    /// The keys of the last build, if it did not come to a good end: such builds do not push out good ones.
+    #[serde(default)]
+    unfinished: Vec<Digest>,
     /// The logs of steps whose last run failed.
     pub failures: BTreeMap<String, Failure>,
-    /// The steps whose last run a verdict rejected or accepted are not here: verdicts are results, kept with them.
     #[serde(skip)]
     name: String,
     #[serde(skip)]
     label: String,
+}
+
+/// How a build ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// Every step has its result, and no gate rejected.
+    Well,
+    /// Something failed, was rejected, or was stopped.
+    Otherwise,
 }
 
 /// The last run of a step, which failed.
@@ -52,13 +66,34 @@ impl History {
         let digest = Digest::of(place.as_bytes()).to_string();
         let name = format!("project/{}", &digest[..32]);
         let label = format!("the last builds of `{recipe}` in {}", dir.display());
-        let mut history: Self = match store.root(&name)? {
-            Some(root) => serde_json::from_value(root.data).unwrap_or_default(),
-            None => Self::default(),
-        };
+        let mut history = Self::read(store, &name)?;
         history.name = name;
         history.label = label;
         Ok(history)
+    }
+
+    /// Takes in what another process noted since this was loaded.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn reload(&mut self, store: &Store) -> Result<(), RootError> {
+        let (name, label) = (std::mem::take(&mut self.name), std::mem::take(&mut self.label));
+        *self = Self::read(store, &name)?;
+        (self.name, self.label) = (name, label);
+        Ok(())
+    }
+
+    /// Names this project, for locks.
+    pub fn digest(&self) -> Digest {
+        Digest::of(self.name.as_bytes())
+    }
+
+    fn read(store: &Store, name: &str) -> Result<Self, RootError> {
+        match store.root(name)? {
+            Some(root) => serde_json::from_value(root.data)
+                .map_err(|source| RootError::Damaged { path: PathBuf::from(name), source }),
+            None => Ok(Self::default()),
+        }
     }
 
     /// The latest key under which `step` was built that is not `current`.
@@ -89,10 +124,16 @@ impl History {
         self.failures.insert(step.to_owned(), failure);
     }
 
-    /// Notes the keys of a build. Whether that is news.
-    pub fn note_build(&mut self, mut keys: Vec<Digest>) -> bool {
+    /// Notes the keys of a build, and whether every step of it ended well. Whether that is news.
+    pub fn note_build(&mut self, mut keys: Vec<Digest>, ended: Ended) -> bool {
         keys.sort_unstable();
         keys.dedup();
+        if ended == Ended::Otherwise {
+            let news = self.unfinished != keys;
+            self.unfinished = keys;
+            return news;
+        }
+        self.unfinished.clear();
         if self.builds.first() == Some(&keys) {
             return false;
         }
@@ -107,7 +148,9 @@ impl History {
     /// # Errors
     /// If the store cannot be written.
     pub fn save(&self, store: &Store, now_seconds: i64) -> Result<(), RootError> {
-        let mut keys: Vec<Digest> = self.builds.iter().flatten().copied().collect();
+        let latest = self.steps.values().filter_map(|keys| keys.first());
+        let builds = self.builds.iter().flatten();
+        let mut keys: Vec<Digest> = builds.chain(&self.unfinished).chain(latest).copied().collect();
         keys.sort_unstable();
         keys.dedup();
         let data = serde_json::to_value(self).expect("a history's maps have text keys");
@@ -141,7 +184,7 @@ mod tests {
         let (folder, store) = store();
         let mut history = History::load(&store, "r", folder.path()).unwrap();
         assert_eq!(history.latest("a"), None);
-        assert!(history.note("a", key(1)) && history.note_build(vec![key(1)]));
+        assert!(history.note("a", key(1)) && history.note_build(vec![key(1)], Ended::Well));
         history.note_failure("b", Failure { reason: "why".into(), log: None, at_ms: 3 });
         history.save(&store, 7).unwrap();
         let read = History::load(&store, "r", folder.path()).unwrap();
@@ -181,10 +224,10 @@ mod tests {
         let mut history = History::load(&store, "r", folder.path()).unwrap();
         let log = store.put_bytes(b"log").unwrap();
         for build in 0..KEPT_BUILDS + 2 {
-            assert!(history.note_build(vec![key(build), key(100), key(100)]));
+            assert!(history.note_build(vec![key(build), key(100), key(100)], Ended::Well));
         }
         assert!(
-            !history.note_build(vec![key(100), key(KEPT_BUILDS + 1)]),
+            !history.note_build(vec![key(100), key(KEPT_BUILDS + 1)], Ended::Well),
             "the order of keys does not matter"
         );
         history.note_failure("a", Failure { reason: "why".into(), log: Some(log), at_ms: 0 });

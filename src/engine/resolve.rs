@@ -91,6 +91,16 @@ pub struct Resolution {
     pub grounds: BTreeMap<StepId, Ground>,
 }
 
+impl Resolution {
+    /// What sources and files stand for, once each.
+    pub fn objects(&self) -> Vec<Object> {
+        let sources = self.sources.values().filter_map(|source| source.object);
+        let files = self.grounds.values().flat_map(|ground| ground.objects.values().copied());
+        let objects: BTreeSet<Object> = sources.chain(files).collect();
+        objects.into_iter().collect()
+    }
+}
+
 /// Resolves what the steps of a closure read from outside.
 ///
 /// # Errors

@@ -56,6 +56,10 @@ pub fn changes(before: &Manifest, after: &Manifest) -> Vec<Change> {
             if before.map(|fact| &fact.text) == after.map(|fact| &fact.text) {
                 return None;
             }
+            // The extension of an input that came or went comes or goes with it.
+            if subject.1.starts_with("extension of ") && (before.is_none() || after.is_none()) {
+                return None;
+            }
             let objects =
                 before.and_then(|fact| fact.object).zip(after.and_then(|fact| fact.object));
             Some(Change {
@@ -100,7 +104,10 @@ fn readable(manifest: &Manifest) -> BTreeMap<(Part, String), Fact> {
             ["toolchain"] => (Part::Toolchain, "toolchain".to_owned()),
             ["inputs", place] => {
                 let name = place.parse().map_or("?", &label);
-                (Part::Input, format!("input {name}"))
+                match item.value {
+                    ManifestValue::Text(_) => (Part::Recipe, format!("extension of input {name}")),
+                    _ => (Part::Input, format!("input {name}")),
+                }
             }
             path => (Part::Recipe, spell(path)),
         };

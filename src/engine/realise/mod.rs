@@ -69,6 +69,8 @@ pub fn build(
     let asked = options.targets.iter().chain(&options.again).chain(&options.check);
     let steps = closure(graph, asked.copied());
     let resolution = resolve(context, &steps)?;
+    // Before anybody looks whether they are in the store: the collector must not take them from under a step.
+    session.hold(&[], &resolution.objects())?;
     emit(Event::Begun { steps: steps.len() });
     let mut owner = Owner::new(context, options, &resolution, &session, emit);
     owner.run(&steps)?;

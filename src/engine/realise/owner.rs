@@ -97,7 +97,11 @@ impl<'a, 'b> Owner<'a, 'b> {
             let (sender, receiver) = mpsc::channel();
             loop {
                 while let Some(step) = self.agenda.pop() {
-                    self.advance(step)?;
+                    if let Err(error) = self.advance(step) {
+                        // The workers' results would have nobody to take them in.
+                        self.context.cancel.trip();
+                        return Err(error);
+                    }
                 }
                 if self.context.cancel.is_tripped() {
                     self.stop("the build was interrupted");
@@ -393,6 +397,14 @@ impl<'a, 'b> Owner<'a, 'b> {
         match outcome {
             Outcome::Made(result) => self.accept(step, *result, How::Ran),
             Outcome::Found(result) => self.accept(step, *result, How::Reused),
+            Outcome::Checked(_) | Outcome::Failed(_) if node.stale => {
+                node.stale = false;
+                node.checked = false;
+                node.result = None;
+                node.key = None;
+                node.phase = Phase::Resolving;
+                self.agenda.push(step);
+            }
             Outcome::Checked(differences) => {
                 node.differences = differences;
                 node.phase = Phase::Known;
@@ -419,7 +431,7 @@ impl<'a, 'b> Owner<'a, 'b> {
             Outcome::Interrupted => {
                 node.result = None;
                 self.stop("the build was interrupted");
-                self.settle(step, Phase::Stopped);
+                self.settle(step, Phase::Skipped("it was interrupted while it ran".into()));
             }
         }
     }
@@ -464,6 +476,8 @@ impl<'a, 'b> Owner<'a, 'b> {
             node.phase = Phase::Resolving;
             node.result = None;
             node.key = None;
+            node.checked = false;
+            node.differences.clear();
             self.agenda.push(next);
             pending.extend(&self.downstream[next.index()]);
         }

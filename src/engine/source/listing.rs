@@ -84,9 +84,10 @@ pub(super) fn walk(folder: &Path) -> Result<Listing, Problem> {
     Ok(listing)
 }
 
-/// The regular files below `folder`, sorted, by their path from it; only what `enter` admits is looked into.
+/// The regular files and the links below `folder`, sorted, by their path from it; only what `enter` admits is looked
+/// into.
 ///
-/// Links and whatever else lies there are nothing that a pattern could name, wherever they lead.
+/// Where links lead is not judged here: a pattern may have nothing to do with them.
 pub(super) fn search(folder: &Path, enter: &dyn Fn(&Path) -> bool) -> Result<Listing, Problem> {
     let mut listing = Listing::default();
     let entries = WalkDir::new(folder).sort_by_file_name().into_iter();
@@ -94,6 +95,8 @@ pub(super) fn search(folder: &Path, enter: &dyn Fn(&Path) -> bool) -> Result<Lis
         let entry = entry.map_err(|error| unwalkable(folder, &error))?;
         if entry.file_type().is_file() {
             listing.files.push((name_of(folder, entry.path())?, entry.into_path()));
+        } else if entry.path_is_symlink() {
+            listing.links.push((name_of(folder, entry.path())?, String::new()));
         }
     }
     Ok(listing)

@@ -98,6 +98,12 @@ impl Local {
 
     /// Where a step can read it; `object` is what it was found to be.
     pub(super) fn present(&self, store: &Store, object: Object) -> Result<PathBuf, PresentError> {
+        // What is read where it lies has to be what was hashed when the step begins, not only when it ends.
+        if self.in_place
+            && let Some(path) = self.changed()
+        {
+            return Err(PresentError::Changed(path));
+        }
         match &self.shape {
             Shape::File(file) if self.in_place => Ok(file.path.clone()),
             Shape::Tree { folder: Some(folder), .. } if self.in_place => Ok(folder.clone()),

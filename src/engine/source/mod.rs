@@ -101,8 +101,7 @@ impl Reader<'_> {
         } else {
             let path = self.inside(pattern)?;
             if path.is_dir() {
-                let listing = walk(&path)?.prefixed(pattern);
-                self.listed(listing)?
+                self.listed(self.followed(walk(&path)?.prefixed(pattern))?)?
             } else {
                 let file = self.hash(path)?;
                 return Ok(BTreeMap::from([(
@@ -178,10 +177,7 @@ impl Reader<'_> {
                     Ok(Resolved { object: None, extension: String::new(), bytes: 0, local: None })
                 }
                 Absent::Error => Err(fail(format!("deployment `{deployment}` runs nothing yet"))
-                    .help(format!("deploy a release first: kiln deploy {deployment}"))
-                    .help(
-                        "or say `absent = \"accept\"` if a first build has nothing to compare with",
-                    )),
+                    .help("add `absent = \"accept\"` for the first build")),
             };
         };
         let name = output.rsplit('/').next().unwrap_or(output);
@@ -300,14 +296,38 @@ impl Reader<'_> {
         }
         let base = self.inside(&fixed.to_string_lossy())?;
         let result = self.root.canonicalize().map(|root| root.join(RESULT_FOLDER)).ok();
+        let store = self.store.home().canonicalize().ok();
         let hidden_wanted = pattern.split('/').any(|part| part.starts_with('.'));
         let enter = |path: &Path| {
             let hidden =
                 path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-            (hidden_wanted || !hidden) && Some(path) != result.as_deref()
+            // A store inside of the recipe would make each build's outputs the next one's input.
+            (hidden_wanted || !hidden)
+                && Some(path) != result.as_deref()
+                && Some(path) != store.as_deref()
         };
         let mut listing = search(&base, &enter)?.prefixed(&fixed.to_string_lossy());
         listing.files.retain(|(name, _)| matcher.is_match(name));
+        listing.links.retain(|(name, _)| matcher.is_match(name));
+        self.followed(listing)
+    }
+
+    /// The listing with each link replaced by the file that it leads to, which has to be inside the recipe.
+    fn followed(&self, mut listing: Listing) -> Result<Listing, Problem> {
+        for (name, _) in std::mem::take(&mut listing.links) {
+            let path = self.inside(&name)?;
+            if path.is_dir() {
+                return Err(Problem {
+                    message: format!("`{name}` is a link to a folder"),
+                    label: "what is named file by file cannot hold a whole folder in one name"
+                        .into(),
+                    help: "name that folder itself, or replace the link by its content".into(),
+                });
+            }
+            listing.files.push((name, path));
+        }
+        listing.files.sort();
+        listing.folder = None;
         Ok(listing)
     }
 }

@@ -44,6 +44,7 @@ pub static CATALOGUE: Catalogue = Catalogue {
             ]),
             platform: false,
             gate: true,
+            check: None,
         },
         Builder {
             name: "mix",
@@ -68,6 +69,7 @@ pub static CATALOGUE: Catalogue = Catalogue {
             outputs: Outputs::FromMap { arg: "parts", suffix: ".csv", doc: "A part." },
             platform: false,
             gate: false,
+            check: None,
         },
     ],
 };

@@ -15,7 +15,7 @@ use kiln_engine::{
     explain::Reason,
     graph::{Graph, Reference, StepId},
     plan::{self, Outlook},
-    project::History,
+    project::{Ended, History},
     realise::{self, Options},
     recipe,
     resolve::{Context, closure, default_targets},
@@ -340,7 +340,8 @@ impl World {
         for (&step, result) in &built.results {
             self.history.note(&graph.step(step).name, result.key);
         }
-        self.history.note_build(built.results.values().map(|result| result.key).collect());
+        self.history
+            .note_build(built.results.values().map(|result| result.key).collect(), Ended::Well);
         self.history.save(&self.store, 0).unwrap();
     }
 }
