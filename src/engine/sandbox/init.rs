@@ -1,7 +1,7 @@
 //! The starter, the init of a step, and the step's process until its program begins.
 //!
 //! All of it runs in a fresh copy of the executable that went straight into [`init_main`]: one thread, three
-//! descriptors (the plan and then the life line, the reports, the log). It is unaware of specs and layouts: it
+//! descriptors (the plan and then the life line, the reports, the pipe to the log). It is unaware of specs and layouts: it
 //! carries out a [`Plan`].
 
 use std::{
@@ -138,8 +138,10 @@ fn watch(plan: &Plan, line: &Line) -> Result<(Exit, u64), Failure> {
         attempt(|| "raise the loopback device".into(), raised)?;
     }
     let mut file_systems = Vec::new();
+    // The step's root lives as long as this.
+    let mut _root = None;
     if plan.uses(Feature::MountNamespace) {
-        root::enter(plan)?;
+        _root = root::enter(plan)?;
         file_systems.push(PathBuf::from("/dev/shm"));
     }
     let events = attempt(|| "listen for children".into(), kernel::child_events())?;

@@ -11,6 +11,7 @@
 
 mod cancel;
 mod cgroup;
+mod epoch;
 mod feature;
 mod filter;
 mod init;
@@ -20,6 +21,7 @@ mod layout;
 mod namespaces;
 mod plan;
 mod probe;
+mod relay;
 mod root;
 mod run;
 mod spec;

@@ -3,8 +3,8 @@
 //! The starter tries (see [`super::trial`]); this is the asking side, and what people can do about the answer.
 
 use std::{
-    fs::File,
     io,
+    process::Stdio,
     sync::{Mutex, OnceLock},
 };
 
@@ -40,8 +40,7 @@ fn nothing(error: &io::Error) -> Capabilities {
 }
 
 fn ask() -> io::Result<Capabilities> {
-    let log = File::options().write(true).open("/dev/null")?;
-    let Starter { mut child, line, reports } = starter::start(log)?;
+    let Starter { mut child, line, reports } = starter::start(Stdio::null())?;
     let mut answers = Vec::new();
     let talk = (|| {
         Writer::default().send(&line)?;

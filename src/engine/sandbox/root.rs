@@ -4,7 +4,10 @@
 
 use std::{
     fs, io,
-    os::{fd::AsFd, unix::fs::DirBuilderExt},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::fs::DirBuilderExt,
+    },
     path::{Path, PathBuf},
 };
 
@@ -18,6 +21,7 @@ use rustix::{
 };
 
 use super::{
+    epoch,
     feature::Feature,
     kernel,
     plan::{Entry, Plan},
@@ -45,8 +49,9 @@ const READ_ONLY: [&str; 8] = ["sys", "sysrq-trigger", "irq", "bus", "fs", "acpi"
 const MASKED: [&str; 7] =
     ["kcore", "keys", "key-users", "kmsg", "timer_list", "sched_debug", "latency_stats"];
 
-/// Makes `plan`'s root and moves this process into it; the old one is gone then.
-pub(super) fn enter(plan: &Plan) -> Result<(), Failure> {
+/// Makes `plan`'s root and moves this process into it; the old one is gone then. What comes back, if anything, is to be
+/// kept open as long as a process uses the root.
+pub(super) fn enter(plan: &Plan) -> Result<Option<OwnedFd>, Failure> {
     let private = MountPropagationFlags::REC | MountPropagationFlags::PRIVATE;
     attempt(|| "make mounts private".into(), mount_change("/", private))?;
     let root = plan.root.as_path();
@@ -59,11 +64,33 @@ pub(super) fn enter(plan: &Plan) -> Result<(), Failure> {
     for entry in &plan.entries {
         builder.add(entry, plan.uses(Feature::Procfs))?;
     }
+    attempt(|| "set the times of the root".into(), epoch::set_below(root))?;
     attempt(|| "make the root read-only".into(), builder.restrict(root, false))?;
     attempt(|| "enter the root".into(), rustix::process::chdir(root))?;
     attempt(|| "switch to the root".into(), rustix::process::pivot_root(".", "."))?;
     attempt(|| "leave the old root".into(), unmount(".", UnmountFlags::DETACH))?;
-    attempt(|| "enter the root".into(), rustix::process::chdir("/"))
+    attempt(|| "enter the root".into(), rustix::process::chdir("/"))?;
+    if !builder.by_attributes {
+        return Ok(None);
+    }
+    // What it hides are names, so that a kernel that does not play along still gives a sound root.
+    let detached = step_aside().ok();
+    attempt(|| "enter the root".into(), rustix::process::chdir("/"))?;
+    Ok(detached)
+}
+
+/// Moves this process into a copy of its root that belongs to no mount namespace, and is gone when the descriptor is.
+///
+/// `/proc/self/mountinfo` lists the mounts of the namespace that can be reached from the process's root. From this one
+/// none can, so that the list, which would name the host's folders behind every bind, is empty.
+fn step_aside() -> io::Result<OwnedFd> {
+    let clone = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_RECURSIVE;
+    let tree = open_tree(CWD, "/", clone)?;
+    rustix::process::fchdir(&tree)?;
+    rustix::process::chroot(".")?;
+    Ok(tree)
 }
 
 struct Builder<'a> {
@@ -99,7 +126,8 @@ impl Builder<'_> {
                 let options = kernel::c_string(format!("mode=1777{size}").as_ref());
                 let flags = MountFlags::NOSUID | MountFlags::NODEV;
                 let done = self.folder(at).and(options).and_then(|options| {
-                    Ok(mount("kiln", self.place(at), "tmpfs", flags, options.as_c_str())?)
+                    mount("kiln", self.place(at), "tmpfs", flags, options.as_c_str())?;
+                    epoch::set(&self.place(at))
                 });
                 attempt(|| format!("mount {}", at.display()), done)
             }

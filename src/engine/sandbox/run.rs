@@ -6,7 +6,7 @@
 use std::{
     ffi::OsString,
     fs, io,
-    os::unix::fs::DirBuilderExt,
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Component, Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -17,18 +17,20 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::{
     cancel::Cancel,
     cgroup::Group,
+    epoch,
     feature::{Capabilities, Feature},
     layout::Layout,
     plan::{Plan, Report},
     probe::probe,
+    relay,
     spec::{Exit, Ran, SandboxError, Spec, View, Wanted},
     starter::{self, Starter},
     view,
     wire::receive,
 };
 
-/// What `SOURCE_DATE_EPOCH` says: the first moment that a zip file can express.
-const EPOCH: &str = "315532800";
+/// The folders of every step.
+const FOLDERS: [&str; 5] = ["work", "in", "out", "tmp", "home"];
 
 /// How long a step that was told to end may take to do so. The kernel is busy with nothing else then; beyond this
 /// its starter is killed, and with that the rest.
@@ -56,8 +58,12 @@ pub fn run(spec: &Spec, cancel: &Cancel) -> Result<Ran, SandboxError> {
     let plan = plan(spec, &capabilities, &layout, group.as_ref().map(Group::door));
     let log = spec.log.try_clone().map_err(io_error("share", "the log"))?;
     let begin = Instant::now();
-    let starter = starter::start(log).map_err(io_error("start", "/proc/self/exe"))?;
-    let end = follow(starter, &plan, cancel)?;
+    let (relay, to_log) = relay::start(log).map_err(io_error("write", "the log"))?;
+    let starter = starter::start(to_log.into()).map_err(io_error("start", "/proc/self/exe"))?;
+    let end = follow(starter, &plan, cancel);
+    let relayed = relay.finish();
+    let end = end?;
+    relayed.map_err(io_error("write", "the log"))?;
     let ran_out = group.as_ref().is_some_and(Group::ran_out);
     let exit = match (end.exit, spec.limits.memory) {
         (Some(Exit::Code(0)) | None, _) | (_, None) => end.exit,
@@ -97,9 +103,12 @@ fn furnish(spec: &Spec, layout: &Layout) -> Result<(), SandboxError> {
         let made = fs::DirBuilder::new().recursive(true).mode(0o755).create(path);
         made.map_err(io_error("make", path))
     };
-    for name in ["work", "in", "out", "tmp", "home"] {
+    for name in FOLDERS {
         make(&spec.scratch.join(name))?;
     }
+    // A step of root may leave a set-user-id program here, which nobody else is to reach.
+    let private = fs::set_permissions(&spec.scratch, fs::Permissions::from_mode(0o700));
+    private.map_err(io_error("close", &spec.scratch))?;
     for input in &spec.inputs {
         let mut parts = Path::new(&input.place).components();
         if !matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None)) {
@@ -109,7 +118,8 @@ fn furnish(spec: &Spec, layout: &Layout) -> Result<(), SandboxError> {
         fs::metadata(&input.host).map_err(io_error("read", &input.host))?;
     }
     if layout.is_private() {
-        return make(&spec.scratch.join("root"));
+        make(&spec.scratch.join("root"))?;
+        return settle(&spec.scratch);
     }
     let link = |target: &Path, at: &Path| {
         std::os::unix::fs::symlink(target, at).map_err(io_error("link", at))
@@ -121,6 +131,18 @@ fn furnish(spec: &Spec, layout: &Layout) -> Result<(), SandboxError> {
         make(&layout.bin())?;
         for (name, program) in &tools.programs {
             link(program, &layout.bin().join(name))?;
+        }
+    }
+    settle(&spec.scratch)
+}
+
+/// Takes the clock out of what the step will find. The scratch folder itself keeps its time: by that its owner can tell
+/// how old it is.
+fn settle(scratch: &Path) -> Result<(), SandboxError> {
+    for name in FOLDERS.iter().chain(&["bin", "request.json"]) {
+        let path = scratch.join(name);
+        if path.exists() {
+            epoch::set_below(&path).map_err(io_error("set the times of", &path))?;
         }
     }
     Ok(())
@@ -169,7 +191,7 @@ fn environment(spec: &Spec, layout: &Layout) -> Vec<(OsString, OsString)> {
         ("HOME", layout.home().into()),
         ("LANG", "C.UTF-8".into()),
         ("PATH", path),
-        ("SOURCE_DATE_EPOCH", EPOCH.into()),
+        ("SOURCE_DATE_EPOCH", epoch::EPOCH.to_string().into()),
         ("TMPDIR", layout.tmp().into()),
         ("TZ", "UTC".into()),
     ]

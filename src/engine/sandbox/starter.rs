@@ -1,10 +1,9 @@
 //! Starts a copy of this executable that waits for a plan.
 
 use std::{
-    fs::File,
     io,
     os::unix::process::CommandExt,
-    process::{Child, Command},
+    process::{Child, Command, Stdio},
 };
 
 use super::init::INIT_WORD;
@@ -20,7 +19,7 @@ pub(super) struct Starter {
 }
 
 /// Starts one. What its step writes goes to `log`.
-pub(super) fn start(log: File) -> io::Result<Starter> {
+pub(super) fn start(log: Stdio) -> io::Result<Starter> {
     let (life, line) = io::pipe()?;
     let (reports, to_us) = io::pipe()?;
     // The link leads to this very executable even if another has taken its path since.

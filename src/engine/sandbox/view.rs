@@ -53,6 +53,9 @@ const SETTINGS: [&str; 16] = [
 
 const DEVICES: [&str; 5] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"];
 
+/// By how many bytes a step's processes can pass its memory limit between two looks at them, and some.
+const SLACK: u64 = 512 << 20;
+
 /// Where a builder that kiln brings stands.
 pub(super) const BUILTIN: &str = "/build/kiln";
 
@@ -99,7 +102,9 @@ pub(super) fn entries(spec: &Spec, layout: &Layout) -> Vec<Entry> {
     ] {
         all.push(Entry::Link(at.into(), target.into()));
     }
-    all.push(Entry::Memory("/dev/shm".into(), spec.limits.memory));
+    // Beyond the limit, so that it is the watch over memory that ends the step, and says why.
+    let shared = spec.limits.memory.map(|limit| limit.saturating_add(SLACK));
+    all.push(Entry::Memory("/dev/shm".into(), shared));
     all.push(Entry::Proc);
     all.push(Entry::Folder(layout.inputs()));
     for (name, at) in [
