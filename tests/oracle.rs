@@ -21,7 +21,7 @@ use self::chance::Chance;
 use crate::harness::{Build, Project};
 
 /// Cases of a plain test run.
-const CASES: u64 = 200;
+const CASES: u64 = 120;
 
 /// A recipe of steps that run programs.
 #[derive(Clone)]
