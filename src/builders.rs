@@ -2,6 +2,8 @@
 //!
 //! A row says what the engine, the help and the reference need to know; the work itself is `kiln_ml`'s.
 
+mod checks;
+
 use std::{
     ffi::OsString,
     fs,
@@ -55,6 +57,7 @@ for each check what was observed and expected, how many rows violate it, and the
     ]),
     platform: false,
     gate: true,
+    check: None,
 };
 
 const SPLIT: Builder = Builder {
@@ -93,6 +96,7 @@ those at the cuts. Rows keep their bytes and, in each part, their order.",
     },
     platform: false,
     gate: false,
+    check: Some(checks::split),
 };
 
 const TRAIN: Builder = Builder {
@@ -185,6 +189,7 @@ model.json (features, classes, preprocessing, hyper-parameters), and a model car
     ]),
     platform: false,
     gate: false,
+    check: Some(checks::train),
 };
 
 const EVALUATE: Builder = Builder {
@@ -193,8 +198,8 @@ const EVALUATE: Builder = Builder {
     summary: "Scores a model on rows that it has not seen, and accepts or rejects it by gates.",
     details: "Metrics: accuracy, precision, recall, f1, roc_auc, log_loss, and the confusion matrix; for more than two classes \
 the averages over classes. A gate with `min` or `max` is absolute. `max_drop` and `min_gain` compare with the baseline, rescored on the same \
-rows: a number is in the metric's unit, \"2%\" is a share of the baseline's value, and worse or better goes by the metric (less log_loss is better).\n\nWithout \
-a baseline (its source says absent = \"accept\") relative gates hold with the reason `no_baseline`; for a candidate that is the baseline, with \
+rows: a number is in the metric's unit, \"2%\" is a share of the baseline's value, and worse or better goes by the metric (less log_loss is better).\n\nThey \
+need a `baseline`. Where its source says absent = \"accept\" and nothing is deployed yet, relative gates hold with the reason `no_baseline`; for a candidate that is the baseline, with \
 `is_baseline`, so that deploying a model does not make the next build fail. Absolute gates decide in any case.",
     example: "[steps.quality]\nbuilder  = \"evaluate\"\nmodel    = \"${train.model}\"\ntest     = \"${split.test}\"\nbaseline = \"${sources.base}\"\ngates    = [\n  { metric = \"f1\", min = 0.92 },\n  { metric = \"f1\", max_drop = \"2%\" },\n]",
     args: &[
@@ -222,13 +227,13 @@ a baseline (its source says absent = \"accept\") relative gates hold with the re
                 ),
                 arg(
                     "min",
-                    Type::Float { min: -1e300, max: 1e300 },
+                    Type::Float { min: f64::MIN, max: f64::MAX },
                     Presence::Optional,
                     "the least value",
                 ),
                 arg(
                     "max",
-                    Type::Float { min: -1e300, max: 1e300 },
+                    Type::Float { min: f64::MIN, max: f64::MAX },
                     Presence::Optional,
                     "the greatest value",
                 ),
@@ -262,6 +267,7 @@ a baseline (its source says absent = \"accept\") relative gates hold with the re
     ]),
     platform: false,
     gate: true,
+    check: Some(checks::evaluate),
 };
 
 const PACKAGE: Builder = Builder {
@@ -284,6 +290,7 @@ digest.",
     outputs: Outputs::Fixed(&[output("out", "release", "the release folder")]),
     platform: false,
     gate: false,
+    check: None,
 };
 
 /// Carries out the built-in builder that a request file asks for: `REQUEST RESPONSE`.

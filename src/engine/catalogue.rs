@@ -4,6 +4,11 @@
 //! parsing, error messages, `kiln help builder`, and the generated reference. This module is unaware
 //! of what any builder does.
 
+use std::collections::BTreeMap;
+
+pub use crate::graph::Availability;
+use crate::graph::Value;
+
 /// Every builder that kiln brings, sorted by name. `command` is not among them: it is the engine's own.
 #[derive(Clone, Copy, Debug)]
 pub struct Catalogue {
@@ -44,6 +49,33 @@ pub struct Builder {
     pub platform: bool,
     /// Whether it gives a verdict.
     pub gate: bool,
+    /// Finds what no run could put right, in arguments whose types are right.
+    pub check: Option<Check>,
+}
+
+/// Takes the arguments of a step by name: defaults filled in, parameters put in, those left out absent.
+pub type Check = fn(&BTreeMap<String, Value>) -> Vec<Complaint>;
+
+/// A mistake in the arguments of a step that shows before anything runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Complaint {
+    /// Where it stands, from the step inwards; the first is the name of an argument.
+    pub path: Vec<Inward>,
+    /// What is wrong, in one lower-case line without a full stop.
+    pub message: String,
+    /// Why: the rule, and what is there instead.
+    pub why: String,
+    /// How to go on.
+    pub help: String,
+}
+
+/// One step on the way to a value inside an argument.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Inward {
+    /// To the key of this name in a table.
+    Key(String),
+    /// To an item of a list, counted from 0.
+    Item(usize),
 }
 
 impl Builder {
@@ -135,8 +167,9 @@ impl Type {
                 format!("a whole number{}", range(bound(*min), bound(*max)))
             }
             Self::Float { min, max } => {
-                let bound =
-                    |bound: f64| (bound.is_finite() && bound.abs() != f64::MAX).then_some(bound);
+                let bound = |bound: f64| {
+                    (bound.is_finite() && bound.abs() != f64::MAX).then(|| bound_text(bound))
+                };
                 format!("a number{}", range(bound(*min), bound(*max)))
             }
             Self::Text => "a text".to_owned(),
@@ -158,6 +191,11 @@ impl Type {
             }
         }
     }
+}
+
+/// A bound in a sentence: a great one by its exponent, not by hundreds of digits.
+fn bound_text(bound: f64) -> String {
+    if bound.abs() >= 1e15 { format!("{bound:e}") } else { bound.to_string() }
 }
 
 fn range<T: std::fmt::Display>(min: Option<T>, max: Option<T>) -> String {
@@ -204,11 +242,16 @@ pub struct Output {
     pub doc: &'static str,
 }
 
-/// When an output of a gate exists.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Availability {
-    /// Whatever the verdict.
-    Always,
-    /// Only where the gate accepted.
-    IfAccepted,
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_great_bound_is_written_by_its_exponent_and_none_is_not_written() {
+        let phrase = |min, max| Type::Float { min, max }.phrase();
+        assert_eq!(phrase(-1e300, 1e300), "a number from -1e300 to 1e300");
+        assert_eq!(phrase(0.0, 1e6), "a number from 0 to 1000000");
+        assert_eq!(phrase(0.0, f64::MAX), "a number, at least 0");
+        assert_eq!(phrase(f64::MIN, f64::MAX), "a number");
+    }
 }

@@ -142,13 +142,22 @@ impl fmt::Display for Diagnostic {
 
 /// The entry of `known` that `word` was probably meant to be, by edit distance (adjacent swaps count one).
 ///
-/// A third of the letters, and at least one, may differ; of equally near ones the first wins.
+/// A third of the letters may differ; of fewer than three none, but they may be swapped or of the other case.
+/// Of equally near ones the first wins. `word` itself was not meant: it is what was wrong.
 pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let allowed = (word.chars().count() / 3).max(1);
+    let allowed = word.chars().count() / 3;
+    let swapped = |candidate: &str| {
+        let mut letters = word.chars();
+        let (first, second) = (letters.next(), letters.next());
+        letters.next().is_none()
+            && second.is_some()
+            && candidate.chars().eq(second.into_iter().chain(first))
+    };
     known
         .into_iter()
+        .filter(|candidate| *candidate != word)
         .map(|candidate| (edit_distance(word, candidate), candidate))
-        .filter(|&(distance, _)| distance <= allowed)
+        .filter(|&(distance, candidate)| distance <= allowed || swapped(candidate))
         .min_by_key(|&(distance, _)| distance)
         .map(|(_, candidate)| candidate)
 }
@@ -194,6 +203,20 @@ mod tests {
     fn the_nearest_name_is_within_a_third_of_the_letters() {
         assert_eq!(nearest("epohcs", ["epochs", "hidden"]), Some("epochs"));
         assert_eq!(nearest("zzz", ["epochs", "hidden"]), None);
-        assert_eq!(nearest("a", ["b"]), Some("b"));
+    }
+
+    #[test]
+    fn of_a_word_of_one_or_two_letters_none_may_differ() {
+        assert_eq!(nearest("a", ["b"]), None);
+        assert_eq!(nearest("ab", ["ac", "abc"]), None);
+        assert_eq!(nearest("ab", ["ac", "ba"]), Some("ba"));
+        assert_eq!(nearest("f1", ["F1"]), Some("F1"));
+        assert_eq!(nearest("abc", ["abd"]), Some("abd"));
+    }
+
+    #[test]
+    fn a_word_is_not_meant_to_be_itself() {
+        assert_eq!(nearest("train", ["train"]), None);
+        assert_eq!(nearest("train", ["train", "trains"]), Some("trains"));
     }
 }

@@ -6,7 +6,6 @@
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
-pub use crate::catalogue::Availability;
 use crate::diagnostic::Location;
 
 /// An evaluated recipe.
@@ -223,6 +222,15 @@ impl fmt::Display for BuilderId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}@{}", self.name, self.version)
     }
+}
+
+/// When an output of a gate exists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Availability {
+    /// Whatever the verdict.
+    Always,
+    /// Only where the gate accepted.
+    IfAccepted,
 }
 
 /// An argument, after substitution.

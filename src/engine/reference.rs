@@ -328,7 +328,7 @@ Only parameters that a step uses enter its key.
 ## Paths
 
 Paths are relative to the recipe's folder and stay inside it; folders are separated by `/`. A path with `*`,
-`?`, `[` or `{` is a pattern. The recipe's folder as a whole cannot be a source: results are linked there.
+`?`, `[` or `{` is a pattern; a file whose name has one is a source by `{ path = "…" }`. The recipe's folder as a whole cannot be a source: results are linked there.
 "#;
 
 const TOP: &str = "Tables are described in the sections below.";

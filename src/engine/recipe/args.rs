@@ -212,7 +212,7 @@ impl<'a> Checker<'_, '_, 'a> {
                 let problem = self.problems.at(
                     key.span(),
                     format!("{name:?} cannot be a name in `{}`", slot.name),
-                    "a name is letters, digits, `_` and `-`",
+                    super::names::flaw(name, "a name is letters, digits, `_` and `-`"),
                 );
                 self.problems.push(problem);
                 sound = false;

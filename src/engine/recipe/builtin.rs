@@ -2,6 +2,10 @@
 //!
 //! Unaware of programs.
 
+use std::{collections::BTreeMap, ops::Range};
+
+use toml::de::DeValue;
+
 use super::{
     args::Checker,
     language,
@@ -10,7 +14,7 @@ use super::{
     step::{bare, inputs},
 };
 use crate::{
-    catalogue::{Builder, Outputs, Role},
+    catalogue::{Builder, Inward, Outputs, Role},
     graph::{Availability, BuilderId, Output, Step, Toolchain, Value},
 };
 
@@ -28,6 +32,7 @@ pub(super) fn step<'a>(
             .then(|| format!("`{name}` is for steps that run a program, without `builder`"))
     };
     let values = checker.fields(args, builder.args, &owner, "", decl.at.clone(), advice)?;
+    check(builder, &values, args, &decl.at, checker)?;
     let mut outputs: Vec<Output> = match builder.outputs {
         Outputs::Fixed(outputs) => outputs
             .iter()
@@ -70,4 +75,43 @@ pub(super) fn step<'a>(
     };
     step.inputs = inputs(&step);
     Some(step)
+}
+
+/// Reports what the builder finds wrong with arguments of the right types; `None` if it finds something.
+fn check(
+    builder: &Builder,
+    values: &BTreeMap<String, Value>,
+    args: &[(&KeyNode<'_>, &Node<'_>)],
+    step_at: &Range<usize>,
+    checker: &mut Checker<'_, '_, '_>,
+) -> Option<()> {
+    let complaints = builder.check.map(|check| check(values)).unwrap_or_default();
+    let sound = complaints.is_empty();
+    for complaint in complaints {
+        let at = place(args, &complaint.path).unwrap_or_else(|| step_at.clone());
+        let problem = checker.problems.at(at, complaint.message, complaint.why);
+        checker.problems.push(problem.help(complaint.help));
+    }
+    sound.then_some(())
+}
+
+/// Where `path` stands: the key or the list item that it leads to, as far in as the text shows it.
+fn place(args: &[(&KeyNode<'_>, &Node<'_>)], path: &[Inward]) -> Option<Range<usize>> {
+    let (Inward::Key(name), inner) = path.split_first()? else { return None };
+    let (key, mut node) = *args.iter().find(|(key, _)| key.get_ref() == name)?;
+    let mut span = key.span();
+    for inward in inner {
+        let found = match (inward, node.get_ref()) {
+            (Inward::Key(name), DeValue::Table(table)) => {
+                table.get_key_value(name.as_str()).map(|(key, value)| (key.span(), value))
+            }
+            (Inward::Item(index), DeValue::Array(items)) => {
+                items.get(*index).map(|item| (item.span(), item))
+            }
+            _ => None,
+        };
+        let Some((inside, value)) = found else { break };
+        (span, node) = (inside, value);
+    }
+    Some(span)
 }

@@ -184,7 +184,7 @@ fn outputs(node: &Node<'_>, problems: &mut Problems) -> Option<Vec<OutputDecl>> 
             let problem = problems.at(
                 name_at.clone(),
                 format!("{name:?} cannot be the name of an output"),
-                "a name is letters, digits, `_` and `-`",
+                names::flaw(name, "a name is letters, digits, `_` and `-`"),
             );
             problems.push(problem);
             sound = false;

@@ -63,7 +63,11 @@ pub(super) fn deployments(
         if let Some((name, span)) = &deploy.after {
             match numbers.get(name) {
                 Some(&number) => after.push((number, span.clone())),
-                None => problems.push(unknown_deployment(name, span.clone(), &known, problems)),
+                None => {
+                    let others: Vec<&str> =
+                        known.iter().copied().filter(|other| *other != deploy.name).collect();
+                    problems.push(unknown_deployment(name, span.clone(), &others, problems));
+                }
             }
         }
         edges.push(after);

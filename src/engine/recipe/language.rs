@@ -59,7 +59,12 @@ pub(crate) const TOP: &[Key] = &[
 
 /// A source written as a table: one of `path`, `glob`, `deployment`.
 pub(crate) const SOURCE: &[Key] = &[
-    key("path", "path", Presence::Optional, "A file or folder inside the recipe's folder."),
+    key(
+        "path",
+        "path",
+        Presence::Optional,
+        "A file or folder inside the recipe's folder; `*`, `?`, `[` and `{` stand for themselves.",
+    ),
     key("glob", "pattern", Presence::Optional, "Files by pattern: `*`, `**`, `?`, `[…]`, `{…}`."),
     key(
         "deployment",

@@ -72,16 +72,23 @@ pub(super) fn program_flaw(name: &str) -> Option<String> {
     None
 }
 
+/// Why `name` is none: it is empty, or too long, or against `rule`.
+pub(super) fn flaw(name: &str, rule: &str) -> String {
+    match name.chars().count() {
+        0 => "it is empty".to_owned(),
+        length if length > LONGEST => {
+            format!("it is too long: {length} characters, more than {LONGEST}")
+        }
+        _ => rule.to_owned(),
+    }
+}
+
 /// What is said of a key that is not a name.
 pub(super) fn bad_name(problems: &Problems, key: &Spanned<DeString<'_>>, what: &str) -> Diagnostic {
     let name = key.get_ref();
-    let why = match name.len() {
-        0 => "it is empty".to_owned(),
-        length if length > LONGEST => {
-            format!("it has {length} characters, more than {LONGEST}")
-        }
-        _ => "a name is letters, digits, `_` and `-`, and does not begin with a digit or `-`"
-            .to_owned(),
-    };
+    let why = flaw(
+        name,
+        "a name is letters, digits, `_` and `-`, and does not begin with a digit or `-`",
+    );
     problems.at(key.span(), format!("`{name}` cannot be the name of a {what}"), why)
 }

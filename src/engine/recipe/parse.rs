@@ -16,7 +16,7 @@ use super::{
     problems::{Problems, enumerate},
     quantity,
     read::{
-        KeyNode, Node, header, no_references, quantity, spelled, text, unknown_keys, word,
+        KeyNode, Node, header, literal, no_references, quantity, spelled, text, unknown_keys, word,
         wrong_type,
     },
 };
@@ -90,7 +90,10 @@ pub(super) fn recipe<'a>(table: &'a DeTable<'a>, problems: &mut Problems) -> Rec
                 let problem = problems.at(
                     node.span(),
                     format!("`{name}` cannot be the name of a recipe"),
-                    "a name is letters, digits, `_`, `.` and `-`, and begins with a letter or digit",
+                    names::flaw(
+                        name,
+                        "a name is letters, digits, `_`, `.` and `-`, and begins with a letter or digit",
+                    ),
                 );
                 problems.push(problem);
             }
@@ -225,19 +228,12 @@ fn source_table<'a>(
                 problems.push(problem);
             }
         }
-        let origin = local(chosen?, value, problems)?;
-        return match (kind, origin) {
-            ("path", Origin::Glob(glob)) => {
-                let problem = problems
-                    .at(value.span(), format!("`{glob}` is a pattern"), "expected a path")
-                    .help("write `glob = …`");
-                problems.push(problem);
-                None
-            }
-            // A pattern without wildcards names one file.
-            ("glob", Origin::Path(path) | Origin::Glob(path)) => Some(Origin::Glob(path)),
-            (_, origin) => Some(origin),
-        };
+        if kind == "path" {
+            return literal(chosen?, value, problems).map(Origin::Path);
+        }
+        // A pattern without wildcards names one file.
+        let (Spelled::Path(pattern) | Spelled::Glob(pattern)) = spelled(chosen?, value, problems)?;
+        return Some(Origin::Glob(pattern));
     }
     *deployment_at = Some(value.span());
     let output = match table.get("output") {

@@ -30,6 +30,15 @@ pub(super) fn spelled(text: &str, node: &Node<'_>, problems: &mut Problems) -> O
     paths::normal(text).map_err(|why| problems.push(bad_path(text, node, why, problems))).ok()
 }
 
+/// The normal form of a path whose every character is meant, or `None` after a report.
+pub(super) fn literal(text: &str, node: &Node<'_>, problems: &mut Problems) -> Option<String> {
+    if text.contains("${") {
+        problems.push(no_references(text, node, problems));
+        return None;
+    }
+    paths::path(text).map_err(|why| problems.push(bad_path(text, node, why, problems))).ok()
+}
+
 fn bad_path(text: &str, node: &Node<'_>, why: String, problems: &Problems) -> Diagnostic {
     problems
         .at(node.span(), format!("the path {text:?} cannot be used"), format!("it {why}"))

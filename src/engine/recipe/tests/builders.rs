@@ -45,6 +45,7 @@ pub(crate) static CATALOGUE: Catalogue = Catalogue {
             ]),
             platform: false,
             gate: true,
+            check: None,
         },
         Builder {
             name: "package",
@@ -59,6 +60,7 @@ pub(crate) static CATALOGUE: Catalogue = Catalogue {
             outputs: Outputs::Fixed(&[output("out", "release", "The release.")]),
             platform: false,
             gate: false,
+            check: None,
         },
         Builder {
             name: "split",
@@ -85,6 +87,7 @@ pub(crate) static CATALOGUE: Catalogue = Catalogue {
             outputs: Outputs::FromMap { arg: "ratios", suffix: ".csv", doc: "A part." },
             platform: false,
             gate: false,
+            check: None,
         },
         Builder {
             name: "train",
@@ -132,6 +135,7 @@ pub(crate) static CATALOGUE: Catalogue = Catalogue {
             ]),
             platform: true,
             gate: false,
+            check: None,
         },
         Builder {
             name: "validate",
@@ -149,6 +153,7 @@ pub(crate) static CATALOGUE: Catalogue = Catalogue {
             ]),
             platform: false,
             gate: true,
+            check: None,
         },
     ],
 };

@@ -283,3 +283,21 @@ fn a_file_that_cannot_be_read_or_is_not_utf8_is_an_error_with_its_path() {
     let text = super::super::load(&path, "shown").unwrap();
     assert_eq!((text.name.as_str(), text.text.as_str()), ("shown", "name = \"t\""));
 }
+
+#[test]
+fn a_path_in_a_table_is_literal_and_a_lone_text_is_a_pattern_by_its_look() {
+    let graph = graph(
+        "[sources]\na = { path = \"./we[ir]d*.txt\" }\nb = \"we[ir]d.txt\"\nc = { path = \"x[\" }\n\
+         d = { glob = \"plain.txt\" }\n",
+    );
+    let origins: Vec<&Origin> = graph.sources.iter().map(|source| &source.origin).collect();
+    assert_eq!(
+        origins,
+        [
+            &Origin::Path("we[ir]d*.txt".into()),
+            &Origin::Glob("we[ir]d.txt".into()),
+            &Origin::Path("x[".into()),
+            &Origin::Glob("plain.txt".into()),
+        ]
+    );
+}

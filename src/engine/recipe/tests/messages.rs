@@ -188,9 +188,6 @@ files = ["ok.py", "../up.py", "./ok.py", 3]
     kiln.toml:12:5: the path "data/[a" cannot be used: it is no pattern: unclosed character class; missing ']'
        at «"data/[a"»
        help: paths are relative to the recipe and stay inside its folder
-    kiln.toml:13:14: `*.csv` is a pattern: expected a path
-       at «"*.csv"»
-       help: write `glob = …`
     kiln.toml:14:5: the path "https://example.org/x.csv" cannot be used: it is an address, not a path inside the recipe's folder
        at «"https://example.org/x.csv"»
        help: paths are relative to the recipe and stay inside its folder
@@ -250,7 +247,7 @@ release = "${sources.odd} "
        see kiln.toml:13:9: `staging` comes after `production` «"production"»
     kiln.toml:16:9: unknown deployment `b`: the recipe has no `[deploy.b]`
        at «"b"»
-       help: did you mean `a`?
+       help: its deployments: `c`, `d`, `e`, `f`, `production`, `staging`
     kiln.toml:17:1: deployment `c` has no `release`: it must be there
        at «[deploy.c]»
        help: name the step output to deploy: `release = "${…}"`
@@ -345,4 +342,26 @@ fn a_set_value_that_does_not_fit_its_use_names_both_places() {
        at «${params.epochs}»
        see kiln.toml:6:10: `params.epochs` is set by --set; its default stands here «60»
     "###);
+}
+
+#[test]
+fn a_name_that_is_too_long_is_said_to_be() {
+    let long = "x".repeat(129);
+    let recipe = format!(
+        "name = \"{long}\"\n[steps.{long}]\nrun = \"x\"\noutputs = [\"{long}\"]\n\
+         [steps.s]\nbuilder = \"split\"\ndata = \"${{sources.{long}}}\"\nratios = {{ {long} = 1 }}\n\
+         [sources]\n{long} = \"d\"\n"
+    );
+    let said = problems(&recipe);
+    let count = said.matches("it is too long: 129 characters, more than 128").count();
+    assert_eq!(count, 5, "{said}");
+}
+
+#[test]
+fn a_deployment_is_not_told_to_come_after_itself() {
+    let said = named(
+        "[steps.r]\nrun = \"x ${out}\"\n[deploy.canary]\nrelease = \"${r}\"\nafter = \"canari\"\n",
+    );
+    assert!(said.contains("unknown deployment `canari`"), "{said}");
+    assert!(!said.contains("help:"), "{said}");
 }

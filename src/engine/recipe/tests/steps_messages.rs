@@ -51,7 +51,7 @@ outputs = { png = "p.png" }
        help: write `${two.a}`, `${two.b}`
     kiln.toml:13:15: step `two` has no output `c`: no such output
        at «${two.c}»
-       help: did you mean `a`?
+       help: its outputs: `a`, `b`
     kiln.toml:13:24: step `prepare` has no output `model`: no such output
        at «${prepare.model}»
        help: its outputs: `out`
@@ -151,7 +151,7 @@ run = "x ${a.model} ${b.x} ${b.y} ${c.train} ${d} ${sources.lost} ${params.bad}"
        help: did you mean `train`?
     kiln.toml:11:7: `run` has the wrong type: expected a text or a list of texts, found the number 3
        at «3»
-    kiln.toml:12:17: "" cannot be the name of an output: a name is letters, digits, `_` and `-`
+    kiln.toml:12:17: "" cannot be the name of an output: it is empty
        at «""»
     kiln.toml:16:10: `ratios` has the wrong type or value: expected a table from names to values, at least one, each a number from 0 to 1, found the number 3
        at «3»
@@ -291,7 +291,6 @@ gates = [
        note: `test`: Rows that training has not seen.
     kiln.toml:54:14: `gates.metric` has the wrong type or value: expected one of `f1`, `accuracy`, `log_loss`, found the text "f2"
        at «"f2"»
-       help: did you mean `f1`?
     kiln.toml:54:26: `gates.min` has the wrong type or value: expected a number from 0 to 1, found the number 1.5
        at «1.5»
     kiln.toml:55:3: `gates` lacks `gates.metric`: expected one of `f1`, `accuracy`, `log_loss`
