@@ -260,7 +260,7 @@ fn the_collector_names_what_holds_each_object_and_takes_the_rest() {
     project.build(&["--jobs", "1"]).exits(0);
     let document = project.kiln(&["gc", "--dry-run", "--json"]).exits(0).json();
     assert_snapshot!(keys(&document).join(" "), @r###"
-    bytes_freed bytes_kept dry_run kept removed
+    abandoned bytes_freed bytes_kept dry_run kept removed
     "###);
     let held = document["kept"].as_array().unwrap();
     assert!(held.iter().all(|kept| !kept["held_by"].as_array().unwrap().is_empty()), "{document}");
@@ -301,6 +301,31 @@ fn an_abandoned_project_is_collected_and_builds_again() {
     removed 7 objects and 3 realisations: [SIZE]
     "###);
     assert_eq!(project.build(&[]).exits(0).ran(), ["count", "label", "sort"]);
+}
+
+#[test]
+fn a_project_whose_folder_is_gone_holds_nothing_any_more() {
+    let project = built();
+    let gone = words().sharing_store_with(&project);
+    gone.edit("kiln.toml", "suffix = \"one\"", "suffix = \"two\"");
+    gone.build(&[]).exits(0);
+    let folder = gone.dir().canonicalize().unwrap();
+    let said = |command: &[&str]| project.kiln(command).exits(0).stdout();
+    assert!(!said(&["gc", "--dry-run"]).contains("let go of"));
+    fs::remove_dir_all(gone.dir()).unwrap();
+
+    let document = project.kiln(&["gc", "--dry-run", "--json"]).exits(0).json();
+    assert_eq!(document["abandoned"][0]["folder"].as_str(), folder.to_str());
+    let text = said(&["gc", "--dry-run"]);
+    let place = format!("the last builds of `words` in {}", folder.display());
+    assert!(text.starts_with(&format!("would let go of {place}: the folder is gone")), "{text}");
+    assert!(text.contains("would remove 0 objects and 0 realisations"), "{text}");
+
+    let text = said(&["gc"]);
+    assert!(text.starts_with(&format!("let go of {place}: the folder is gone\n")), "{text}");
+    assert!(text.contains("and 1 realisation:"), "{text}");
+    assert!(!said(&["gc"]).contains("let go of"));
+    assert_eq!(project.build(&[]).exits(0).ran(), [] as [&str; 0]);
 }
 
 #[test]

@@ -82,7 +82,7 @@ const DOCUMENTS: &[(&str, &str)] = &[
     ),
     (
         "gc",
-        r#"`{"dry_run", "kept": [{"item": {"object": …} or {"realisation": KEY}, "bytes", "held_by"}], "removed": [{"item", "bytes"}], "bytes_kept", "bytes_freed"}`."#,
+        r#"`{"dry_run", "abandoned": [{"label", "folder"}], "kept": [{"item": {"object": …} or {"realisation": KEY}, "bytes", "held_by"}], "removed": [{"item", "bytes"}], "bytes_kept", "bytes_freed"}`."#,
     ),
     (
         "generations",

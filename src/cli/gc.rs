@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use kiln_cache::{GcError, GcOptions, GcReport, Item, Kept, Kind, Removed};
+use kiln_cache::{GcError, GcOptions, GcReport, Item, Kept, Kind, Removed, Store};
+use kiln_engine::project::{self, Abandoned};
 use serde::Serialize;
 
 use super::{
     failure::{Exit, Failure, print_json},
     global::Global,
     project::open_store,
-    style,
+    style, summary,
     table::Table,
 };
 
@@ -19,7 +20,7 @@ const ROWS: usize = 20;
 /// Remove from the store what nothing holds any more.
 ///
 /// Held is what a project's last builds made, what deployments run or could go back to, and what a build that runs
-/// now needs.
+/// now needs. A project whose folder is gone holds nothing any more.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  kiln gc --dry-run\n  kiln gc --dry-run --all")]
 pub struct Args {
@@ -34,6 +35,7 @@ pub struct Args {
 #[derive(Serialize)]
 struct Document<'a> {
     dry_run: bool,
+    abandoned: &'a [Abandoned],
     #[serde(flatten)]
     report: &'a GcReport,
 }
@@ -41,16 +43,21 @@ struct Document<'a> {
 /// Collects, or says what would be collected.
 pub fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
     let store = open_store(global)?;
-    let report = store.gc(GcOptions { dry_run: args.dry_run }).map_err(|error| match &error {
+    let (abandoned, report) = collect(&store, args.dry_run).map_err(|error| match &error {
         GcError::Root(_) => {
             Failure::environment(&error, "nothing was removed; mend or remove that file")
         }
         GcError::Fs(_) => Failure::environment(&error, "kiln doctor tells more"),
     })?;
+    for notice in store.take_notices() {
+        summary::warn(&format!("{}: {}", notice.path.display(), notice.what));
+    }
     if global.json {
-        print_json(&Document { dry_run: args.dry_run, report: &report });
+        let dry_run = args.dry_run;
+        print_json(&Document { dry_run, abandoned: &abandoned, report: &report });
         return Ok(Exit::Done);
     }
+    print_abandoned(&abandoned, args.dry_run);
     print_holders(&report);
     if args.dry_run {
         print_kept(&report.kept, args.all);
@@ -65,6 +72,33 @@ pub fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
         style::bytes(report.bytes_freed),
     );
     Ok(Exit::Done)
+}
+
+/// Lets go of what abandoned projects hold, then collects.
+fn collect(store: &Store, dry_run: bool) -> Result<(Vec<Abandoned>, GcReport), GcError> {
+    let abandoned = project::abandoned(store)?;
+    if !dry_run {
+        for project in &abandoned {
+            store.remove_root(&project.root)?;
+        }
+    }
+    Ok((abandoned, store.gc(GcOptions { dry_run })?))
+}
+
+fn print_abandoned(abandoned: &[Abandoned], dry_run: bool) {
+    for project in abandoned {
+        let label = &project.label;
+        if dry_run {
+            anstream::println!(
+                "would let go of {label}: the folder is gone, and what only they hold would go too"
+            );
+        } else {
+            anstream::println!("let go of {label}: the folder is gone");
+        }
+    }
+    if !abandoned.is_empty() {
+        anstream::println!();
+    }
 }
 
 fn counts(items: impl Iterator<Item = Item>) -> (usize, usize) {

@@ -5,11 +5,15 @@
 
 use std::{
     collections::BTreeMap,
+    io::ErrorKind,
     path::{Path, PathBuf},
 };
 
 use kiln_cache::{Digest, Object, Root, RootError, Store};
 use serde::{Deserialize, Serialize};
+
+/// How the names of the roots begin.
+const PREFIX: &str = "project/";
 
 /// How many builds of a project are kept from the collector.
 pub const KEPT_BUILDS: usize = 5;
@@ -29,6 +33,9 @@ pub struct History {
     unfinished: Vec<Digest>,
     /// The logs of steps whose last run failed.
     pub failures: BTreeMap<String, Failure>,
+    /// The folder of the recipe, if its path is UTF-8: whether it is still there tells whether the project is.
+    #[serde(default)]
+    folder: Option<String>,
     #[serde(skip)]
     name: String,
     #[serde(skip)]
@@ -55,6 +62,36 @@ pub struct Failure {
     pub at_ms: i64,
 }
 
+/// A project whose folder is gone, but whose last builds are still kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Abandoned {
+    /// The name of its root.
+    #[serde(skip)]
+    pub root: String,
+    /// What the root says that it holds.
+    pub label: String,
+    /// The folder that is gone.
+    pub folder: PathBuf,
+}
+
+/// The projects whose folders are gone. One that cannot be looked at is not gone.
+///
+/// # Errors
+/// If a root cannot be read.
+pub fn abandoned(store: &Store) -> Result<Vec<Abandoned>, RootError> {
+    let found = store.roots()?.into_iter().filter_map(|(name, root)| {
+        let folder = PathBuf::from(root.data.get("folder")?.as_str()?);
+        let gone =
+            folder.symlink_metadata().is_err_and(|error| error.kind() == ErrorKind::NotFound);
+        (name.starts_with(PREFIX) && gone).then_some(Abandoned {
+            root: name,
+            label: root.label,
+            folder,
+        })
+    });
+    Ok(found.collect())
+}
+
 impl History {
     /// The history of the recipe called `recipe` in the folder `dir`.
     ///
@@ -64,11 +101,12 @@ impl History {
         let dir = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
         let place = format!("{recipe}\0{}", dir.display());
         let digest = Digest::of(place.as_bytes()).to_string();
-        let name = format!("project/{}", &digest[..32]);
+        let name = format!("{PREFIX}{}", &digest[..32]);
         let label = format!("the last builds of `{recipe}` in {}", dir.display());
         let mut history = Self::read(store, &name)?;
         history.name = name;
         history.label = label;
+        history.folder = dir.to_str().map(str::to_owned);
         Ok(history)
     }
 
@@ -78,8 +116,9 @@ impl History {
     /// If it cannot be read.
     pub fn reload(&mut self, store: &Store) -> Result<(), RootError> {
         let (name, label) = (std::mem::take(&mut self.name), std::mem::take(&mut self.label));
+        let folder = self.folder.take();
         *self = Self::read(store, &name)?;
-        (self.name, self.label) = (name, label);
+        (self.name, self.label, self.folder) = (name, label, folder);
         Ok(())
     }
 
@@ -238,6 +277,31 @@ mod tests {
         assert_eq!(root.keys, kept);
         assert_eq!(root.objects, [log]);
         assert!(root.label.contains("`r`"), "{}", root.label);
+    }
+
+    #[test]
+    fn a_project_is_abandoned_when_its_folder_is_gone() {
+        let (folder, store) = store();
+        let (here, there) = (folder.path().join("here"), folder.path().join("there"));
+        for dir in [&here, &there] {
+            std::fs::create_dir(dir).unwrap();
+            let mut history = History::load(&store, "r", dir).unwrap();
+            history.note("a", key(1));
+            history.save(&store, 7).unwrap();
+        }
+        let data = serde_json::json!({ "folder": "/no/such/folder" });
+        let other = Root { label: "mine".into(), keys: vec![], objects: vec![], data, at: 7 };
+        store.set_root("pin/mine", &other).unwrap();
+        assert_eq!(abandoned(&store).unwrap(), []);
+        std::fs::remove_dir(&there).unwrap();
+        let found = abandoned(&store).unwrap();
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(
+            found[0].folder.ends_with("there") && found[0].label.contains("there"),
+            "{found:?}"
+        );
+        assert!(store.remove_root(&found[0].root).unwrap());
+        assert_eq!(History::load(&store, "r", &here).unwrap().latest("a"), Some(key(1)));
     }
 
     #[test]
