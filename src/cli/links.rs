@@ -163,7 +163,8 @@ fn prune(
         let name = entry.file_name();
         // A link that another recipe in this folder made is that one's business, as long as it leads somewhere.
         let dangling = entry.path().is_symlink() && !entry.path().exists();
-        if !names.iter().any(|asked| name == **asked) && !(whole && dangling) {
+        let ours = names.iter().any(|asked| name == **asked);
+        if !ours && (!whole || !dangling) {
             continue;
         }
         remove_stale(owned, folder, Path::new(&name), wanted)?;
