@@ -534,3 +534,23 @@ fn completions_are_written_for_every_shell() {
         std::process::Command::new("bash").arg("-n").arg(Path::new(&path)).status().unwrap();
     assert!(checked.success(), "bash can read it");
 }
+
+#[test]
+fn a_reader_that_has_seen_enough_and_a_full_disk_end_the_output_without_a_panic() {
+    let project = Project::recipe("tumour");
+    for (target, code) in [("| true", 0), ("> /dev/full", 1)] {
+        let script = format!(
+            "set -o pipefail; sleep 0; {} graph {target}; exit ${{PIPESTATUS[0]}}",
+            crate::harness::binary().display()
+        );
+        let output = std::process::Command::new("bash")
+            .args(["-c", &script])
+            .current_dir(project.dir())
+            .env("KILN_HOME", project.store())
+            .output()
+            .expect("bash");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{target}: {said}");
+        assert!(!said.contains("panicked"), "{said}");
+    }
+}

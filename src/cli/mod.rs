@@ -25,6 +25,7 @@ mod locate;
 mod log;
 mod moment;
 mod outlook;
+mod output;
 mod progress;
 mod project;
 mod rollback;
@@ -94,6 +95,7 @@ enum Command {
 
 /// Parses, runs the command, and turns what came of it into an exit code.
 pub fn main(arguments: Vec<OsString>) -> ExitCode {
+    output::end_where_nobody_reads();
     let parsed = Cli::command()
         .try_get_matches_from(arguments)
         .and_then(|matches| Cli::from_arg_matches(&matches));

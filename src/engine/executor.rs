@@ -84,6 +84,9 @@ pub enum ExecuteError {
         /// Why it failed.
         source: std::io::Error,
     },
+    /// The program that carries out built-in builders was replaced since the build began, by an upgrade for instance.
+    #[error("`{}` was replaced while the build was running; build again with the new one", .0.display())]
+    Replaced(PathBuf),
     /// A built-in builder's answer makes no sense: a defect of kiln's.
     #[error("the builder's answer cannot be read (this is a defect of kiln)")]
     Response(#[source] serde_json::Error),

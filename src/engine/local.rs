@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use kiln_cache::{Isolation, Verdict};
+use kiln_cache::{FileIdentity, Isolation, Verdict};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -55,12 +55,15 @@ pub struct LocalExecutor {
     wanted: Wanted,
     capabilities: Capabilities,
     exe: PathBuf,
+    /// What `exe` was when the build began: another program under its name must not answer for this one's version.
+    identity: Option<FileIdentity>,
 }
 
 impl LocalExecutor {
     /// An executor with `wanted` isolation; `exe` is the kiln program that carries out built-in builders.
     pub fn new(wanted: Wanted, exe: PathBuf) -> Self {
-        Self { wanted, capabilities: sandbox::probe(), exe }
+        let identity = identity(&exe);
+        Self { wanted, capabilities: sandbox::probe(), exe, identity }
     }
 
     /// What this machine allows.
@@ -149,6 +152,9 @@ impl Executor for LocalExecutor {
         }
         let layout = Layout::new(self.wanted, &self.capabilities, job.scratch);
         let ran = sandbox::run(&self.spec(job, &layout)?, job.cancel)?;
+        if !job.step.builder.is_command() && identity(&self.exe) != self.identity {
+            return Err(ExecuteError::Replaced(self.exe.clone()));
+        }
         let verdict = if job.step.gate && ran.exit.is_success() {
             let path = work.join(RESPONSE);
             let text = fs::read(&path).map_err(|source| ExecuteError::Io {
@@ -174,6 +180,10 @@ impl Executor for LocalExecutor {
             outputs: job.scratch.join("out"),
         })
     }
+}
+
+fn identity(file: &Path) -> Option<FileIdentity> {
+    fs::metadata(file).ok().map(|metadata| FileIdentity::of(&metadata))
 }
 
 /// Puts paths where references stand.
