@@ -464,10 +464,13 @@ impl<'a, 'b> Owner<'a, 'b> {
         while let Some(next) = pending.pop() {
             let node = &mut self.nodes[next.index()];
             match node.phase {
-                Phase::Known | Phase::Gathering(_) => {}
+                Phase::Known | Phase::Gathering(_) | Phase::Skipped(_) => {}
                 Phase::Queued(_) => self.slots.remove(next),
                 Phase::Running(_) => {
+                    // What it was before is not known any more either, so that nobody goes on from that.
                     node.stale = true;
+                    node.result = None;
+                    pending.extend(&self.downstream[next.index()]);
                     continue;
                 }
                 _ => continue,
@@ -477,6 +480,7 @@ impl<'a, 'b> Owner<'a, 'b> {
             node.result = None;
             node.key = None;
             node.checked = false;
+            node.announced = false;
             node.differences.clear();
             self.agenda.push(next);
             pending.extend(&self.downstream[next.index()]);
