@@ -1,7 +1,7 @@
 //! The action key: what decides whether work was done before.
 //!
-//! One [`walk`] goes over everything that can change a step's result, with inputs replaced by what they now
-//! stand for. It has two visitors: [`KeyHasher`] feeds the hash, [`Recorder`] writes the [`Manifest`], the
+//! One `walk` goes over everything that can change a step's result, with inputs replaced by what they now
+//! stand for. It has two visitors: `KeyHasher` feeds the hash, `Recorder` writes the [`Manifest`], the
 //! key's readable twin. Since both see the same items, an explanation cannot disagree with the key, and a
 //! manifest can be hashed again to prove it.
 //!

@@ -28,7 +28,7 @@ use crate::{
 /// What is asked of a build.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The steps whose outputs have to be there. See [`default_targets`].
+    /// The steps whose outputs have to be there. See [`crate::resolve::default_targets`].
     pub targets: Vec<StepId>,
     /// What the machine has to give.
     pub capacity: Capacity,
