@@ -8,6 +8,7 @@ mod build;
 mod commands;
 mod confined;
 mod failures;
+mod mischief;
 mod oracle;
 mod recipe;
 mod steps;

@@ -3,8 +3,11 @@
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use kiln_engine::diagnostic::{Diagnostic, Location};
 
+use super::visible::visible_lines;
+
 /// A diagnostic as the terminal shows it. Colours are stripped by the stream where they are off.
 pub fn render(problem: &Diagnostic) -> String {
+    let problem = &shown(problem);
     let title = Level::ERROR.primary_title(problem.message.as_str());
     let mut group = Group::with_title(title);
     if let Some(at) = &problem.at {
@@ -36,6 +39,19 @@ pub fn render(problem: &Diagnostic) -> String {
     }
     let width = terminal_width();
     Renderer::styled().term_width(width).render(&[group])
+}
+
+/// The same with nothing in it that would steer a terminal: names of files and what a system says stand in it.
+fn shown(problem: &Diagnostic) -> Diagnostic {
+    let text = |text: &String| visible_lines(text).into_owned();
+    Diagnostic {
+        message: text(&problem.message),
+        label: text(&problem.label),
+        related: problem.related.iter().map(|(at, label)| (at.clone(), text(label))).collect(),
+        notes: problem.notes.iter().map(text).collect(),
+        help: problem.help.iter().map(text).collect(),
+        at: problem.at.clone(),
+    }
 }
 
 fn snippet<'a>(at: &'a Location) -> Snippet<'a, annotate_snippets::Annotation<'a>> {

@@ -1,6 +1,10 @@
 //! `kiln log`: what a step printed when it last ran.
 
-use std::{fs::File, io, path::PathBuf};
+use std::{
+    fs::File,
+    io::{self, BufRead as _, BufReader, IsTerminal as _, Write},
+    path::PathBuf,
+};
 
 use kiln_cache::Object;
 use kiln_engine::diagnostic::Diagnostic;
@@ -12,6 +16,7 @@ use super::{
     moment,
     project::{Evaluation, Project},
     table::Table,
+    visible::{log_line, visible},
 };
 
 /// Print what a step printed when it last ran.
@@ -50,7 +55,7 @@ struct Document<'a> {
     runs: Vec<Run>,
 }
 
-/// Finds the log and prints it as it is.
+/// Finds the log and prints it; on a terminal without what would steer it.
 pub fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
     let project = Project::open(global, &args.evaluation)?;
     let Some(step) = &args.step else { return list(global, args, &project) };
@@ -89,16 +94,33 @@ pub fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
     }
     match &run.reason {
         Some(reason) => {
-            anstream::eprintln!("{step} failed on {}: {reason}", moment::local(run.at_ms))
+            let (at, reason) = (moment::local(run.at_ms), visible(reason));
+            anstream::eprintln!("{step} failed on {at}: {reason}");
         }
         None => anstream::eprintln!("{step} ran on {}", moment::local(run.at_ms)),
     }
-    let mut file = File::open(&path).map_err(unread)?;
-    match io::copy(&mut file, &mut io::stdout().lock()) {
+    let file = File::open(&path).map_err(unread)?;
+    let out = io::stdout();
+    let printed =
+        if out.is_terminal() { show(file, out.lock()) } else { pass_on(file, out.lock()) };
+    match printed {
         // Who reads no further has seen enough: `kiln log train | head`.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Exit::Done),
-        copied => copied.map(|_| Exit::Done).map_err(unread),
+        printed => printed.map(|()| Exit::Done).map_err(unread),
     }
+}
+
+/// The log as it is, for files and other programs.
+fn pass_on(mut log: File, mut out: impl Write) -> io::Result<()> {
+    io::copy(&mut log, &mut out).map(drop)
+}
+
+/// The log line by line as it may stand on a terminal.
+fn show(log: File, mut out: impl Write) -> io::Result<()> {
+    for line in BufReader::new(log).split(b'\n') {
+        writeln!(out, "{}", log_line(&String::from_utf8_lossy(&line?)))?;
+    }
+    Ok(())
 }
 
 fn list(global: &Global, args: &Args, project: &Project) -> Result<Exit, Failure> {

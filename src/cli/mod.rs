@@ -35,6 +35,7 @@ mod store;
 mod style;
 mod summary;
 mod table;
+mod visible;
 mod why;
 
 use std::{ffi::OsString, process::ExitCode};

@@ -8,7 +8,7 @@ use kiln_engine::{
     graph::StepId,
 };
 
-use super::{style, summary};
+use super::{style, summary, visible::visible};
 
 /// Shows what a build does.
 pub struct Progress {
@@ -78,8 +78,8 @@ impl Progress {
     fn started(&mut self, step: StepId, name: &str, why: &[String], estimate: Option<Duration>) {
         let why = match why {
             [] => String::new(),
-            [one] => one.clone(),
-            [first, rest @ ..] => format!("{first} (and {} more)", rest.len()),
+            [one] => visible(one).into_owned(),
+            [first, rest @ ..] => format!("{} (and {} more)", visible(first), rest.len()),
         };
         match &mut self.screen {
             Some(screen) => {
@@ -110,7 +110,7 @@ impl Progress {
         let rejected = report.verdict == Some(VerdictWord::Rejected);
         let line = match report.how {
             _ if rejected && !repeated => {
-                let reason = report.reason.as_deref().unwrap_or_default();
+                let reason = visible(report.reason.as_deref().unwrap_or_default());
                 let again = if report.how == How::Reused { " (as before)" } else { "" };
                 Some(format!(
                     "{} {name}{again}: {reason}",
@@ -125,7 +125,7 @@ impl Progress {
                 ))
             }
             How::Failed => {
-                let reason = report.reason.as_deref().unwrap_or_default();
+                let reason = visible(report.reason.as_deref().unwrap_or_default());
                 Some(format!(
                     "{} {name}: {reason}",
                     style::paint(style::BAD, format_args!("{:>9}", "failed"))
@@ -138,8 +138,9 @@ impl Progress {
         }
         for difference in &report.differences {
             self.line(&format!(
-                "{} {name}: {difference}",
-                style::paint(style::BAD, format_args!("{:>9}", "differs"))
+                "{} {name}: {}",
+                style::paint(style::BAD, format_args!("{:>9}", "differs")),
+                visible(difference)
             ));
         }
     }

@@ -10,6 +10,7 @@ use super::{
     outlook,
     project::{Evaluation, Project},
     style,
+    visible::visible,
 };
 
 /// Tell what a build would run, and why; run nothing.
@@ -80,7 +81,7 @@ pub fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
     let width = entries.iter().map(|entry| entry.step.len()).max().unwrap_or(0);
     for entry in &entries {
         let (mark, colour) = mark(entry);
-        for (number, line) in entry.why.iter().enumerate() {
+        for (number, line) in entry.why.iter().map(|line| visible(line)).enumerate() {
             if number == 0 {
                 let name = style::paint(style::NAME, format!("{:width$}", entry.step));
                 anstream::println!("{} {name}  {line}", style::paint(colour, mark));

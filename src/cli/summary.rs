@@ -8,7 +8,11 @@ use kiln_engine::{
     realise::Built,
 };
 
-use super::{project::Project, style};
+use super::{
+    project::Project,
+    style,
+    visible::{log_line, visible},
+};
 
 /// Prints it on stderr.
 pub fn print(project: &Project, built: &Built) {
@@ -21,7 +25,7 @@ pub fn print(project: &Project, built: &Built) {
         }
     }
     for step in report.steps.iter().filter(|step| step.how == How::Skipped) {
-        let reason = reason_not_said_yet(report, step);
+        let reason = visible(reason_not_said_yet(report, step));
         anstream::eprintln!("{:>9} {}: {reason}", "skipped", style::paint(style::NAME, &step.step));
     }
     anstream::eprintln!("{}", line(project, built));
@@ -29,7 +33,7 @@ pub fn print(project: &Project, built: &Built) {
 
 /// A line that warns.
 pub fn warn(text: &str) {
-    anstream::eprintln!("{}: {text}", style::paint(style::WARN, "warning"));
+    anstream::eprintln!("{}: {}", style::paint(style::WARN, "warning"), visible(text));
 }
 
 /// A line that tells.
@@ -79,14 +83,14 @@ fn reason_not_said_yet<'a>(report: &BuildReport, step: &'a StepReport) -> &'a st
 }
 
 fn failure(step: &StepReport) {
-    let reason = step.reason.as_deref().unwrap_or("unknown");
+    let reason = visible(step.reason.as_deref().unwrap_or("unknown"));
     anstream::eprintln!(
         "{}: step `{}` failed: {reason}",
         style::paint(style::BAD, "error"),
         step.step
     );
     for line in &step.log_tail {
-        anstream::eprintln!("  {} {line}", style::paint(style::DIM, "|"));
+        anstream::eprintln!("  {} {}", style::paint(style::DIM, "|"), log_line(line));
     }
     if let Some(help) = &step.help {
         anstream::eprintln!("help: {help}");

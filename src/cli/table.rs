@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::visible::visible;
+
 /// Rows under a header, printed with two blanks between columns.
 #[derive(Debug)]
 pub struct Table {
@@ -25,7 +27,8 @@ impl Table {
 
     /// Adds a row: one cell for each header.
     pub fn row<T: Into<String>>(&mut self, cells: impl IntoIterator<Item = T>) -> &mut Self {
-        let row: Vec<String> = cells.into_iter().map(Into::into).collect();
+        let cells = cells.into_iter().map(|cell| visible(&cell.into()).into_owned());
+        let row: Vec<String> = cells.collect();
         debug_assert_eq!(row.len(), self.headers.len());
         self.rows.push(row);
         self

@@ -17,6 +17,7 @@ use super::{
     moment, outlook,
     project::{Evaluation, Project},
     style,
+    visible::visible,
 };
 
 /// How many lines of a diff are shown; `--json` has them all.
@@ -110,7 +111,7 @@ fn write_answer(text: &mut String, answer: &Answer, indent: usize) {
     let mut line = |line: String| write_line(text, indent, &line);
     match answer.state {
         "up_to_date" => {
-            let reason = answer.why.first().map_or("up to date", String::as_str);
+            let reason = visible(answer.why.first().map_or("up to date", String::as_str));
             let ran = answer
                 .ran_ms
                 .map(|at| format!("; it ran on {}", moment::local(at)))
@@ -130,11 +131,11 @@ fn write_answer(text: &mut String, answer: &Answer, indent: usize) {
             }
         }
         "would_run" if answer.causes.is_empty() => {
-            line(format!("{name} would run: {}", answer.why.join("; ")))
+            line(format!("{name} would run: {}", visible(&answer.why.join("; "))))
         }
         "would_run" => line(format!("{name} would run:")),
-        "may_run" => line(format!("{name} may run: {}", answer.why.join("; "))),
-        _ => line(format!("{name} is withheld: {}", answer.why.join("; "))),
+        "may_run" => line(format!("{name} may run: {}", visible(&answer.why.join("; ")))),
+        _ => line(format!("{name} is withheld: {}", visible(&answer.why.join("; ")))),
     }
     for cause in &answer.causes {
         write_cause(text, cause, indent + 2);
@@ -146,17 +147,17 @@ fn write_answer(text: &mut String, answer: &Answer, indent: usize) {
         write_line(
             text,
             indent,
-            &format!("its last run failed: {reason} (kiln log {})", answer.step),
+            &format!("its last run failed: {} (kiln log {})", visible(reason), answer.step),
         );
     }
 }
 
 fn write_cause(text: &mut String, cause: &Cause, indent: usize) {
-    write_line(text, indent, &cause.line);
+    write_line(text, indent, &visible(&cause.line));
     // What follows from another step's change is told by that change; its own bytes only repeat it.
     if cause.because.is_none() {
         for detail in &cause.details {
-            write_line(text, indent + 2, detail);
+            write_line(text, indent + 2, &visible(detail));
         }
         for diff in &cause.diffs {
             write_diff(text, diff, indent + 2);
@@ -180,7 +181,7 @@ fn write_diff(text: &mut String, diff: &str, indent: usize) {
             Some(b'@') => style::DIM,
             _ => anstyle::Style::new(),
         };
-        write_line(text, indent, &style::paint(colour, line));
+        write_line(text, indent, &style::paint(colour, visible(line)));
     }
     if count > DIFF_LINES {
         write_line(text, indent, &format!("… {} more lines; --json has them", count - DIFF_LINES));

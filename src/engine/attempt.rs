@@ -17,7 +17,7 @@ use kiln_cache::{
 };
 
 use crate::{
-    executor::{ExecuteError, Executor, Job, JobInput},
+    executor::{ExecuteError, Executed, Executor, Job, JobInput},
     graph::{self, Availability, Reference, Step, Toolchain},
     place,
     sandbox::{Cancel, Exit, SandboxError},
@@ -185,7 +185,7 @@ impl Workshop<'_> {
         }
         let accepted = executed.verdict.as_ref().is_none_or(|verdict| verdict.accepted);
         if let Purpose::Check(recorded) = &order.purpose {
-            let found = compare(store, order.step, recorded, &executed.outputs, &executed.verdict)
+            let found = compare(store, order.step, recorded, &executed)
                 .map_err(|error| fail(chain(&error), None))?;
             return Ok(Outcome::Checked(found));
         }
@@ -209,7 +209,7 @@ impl Workshop<'_> {
                     )),
                 ));
             }
-            let made = store.ingest(&path, Ingest::Move).map_err(|error| {
+            let made = store.ingest(&path, taken(executed.isolation)).map_err(|error| {
                 let (reason, help) = unstored(&output.name, &error);
                 fail(reason, help)
             })?;
@@ -369,6 +369,12 @@ fn alias(order: &Order<'_>, output: &graph::Output, reference: Reference) -> Opt
     })
 }
 
+/// How an output comes into the store. Where a step was not kept apart, somebody else may hold the file open and write
+/// to it later, so that it is a copy that is hashed and kept.
+fn taken(isolation: Isolation) -> Ingest {
+    if isolation == Isolation::Off { Ingest::Copy } else { Ingest::Move }
+}
+
 /// How the recipe writes the output's place.
 fn shown(step: &Step, output: &graph::Output) -> String {
     if step.outputs.len() == 1 && output.name == "out" {
@@ -469,10 +475,10 @@ fn compare(
     store: &Store,
     step: &Step,
     recorded: &Realisation,
-    outputs: &Path,
-    verdict: &Option<kiln_cache::Verdict>,
+    executed: &Executed,
 ) -> Result<Vec<String>, kiln_cache::IngestError> {
     let mut lines = Vec::new();
+    let verdict = &executed.verdict;
     if recorded.verdict != *verdict {
         let word = |verdict: &Option<kiln_cache::Verdict>| match verdict {
             Some(verdict) if verdict.accepted => format!("accepted ({})", verdict.reason),
@@ -483,12 +489,12 @@ fn compare(
     }
     for output in step.outputs.iter().filter(|output| output.alias.is_none()) {
         let Some(before) = recorded.output(&output.name) else { continue };
-        let path = outputs.join(&output.file);
+        let path = executed.outputs.join(&output.file);
         if path.symlink_metadata().is_err() {
             lines.push(format!("{}: not made", output.name));
             continue;
         }
-        let now = store.ingest(&path, Ingest::Move)?;
+        let now = store.ingest(&path, taken(executed.isolation))?;
         if now.object != before.object {
             lines.extend(crate::difference::between(
                 store,

@@ -18,6 +18,10 @@ use super::{kernel, spec::Exit, tree};
 /// worst, so a limit is passed by some hundred megabytes before the step is killed.
 const SAMPLING: Duration = Duration::from_millis(10);
 
+/// How many ended processes are collected before the limits are looked at again: a step that makes processes faster than
+/// they can be collected must not escape its time-out by that, nor Ctrl-C.
+const COLLECTED_AT_ONCE: usize = 256;
+
 /// What to watch.
 #[derive(Debug)]
 pub(super) struct Watch<'a> {
@@ -33,6 +37,16 @@ pub(super) struct Watch<'a> {
     pub(super) file_systems: Vec<PathBuf>,
 }
 
+/// Whom a round of collecting has met.
+enum Reaped {
+    /// The step's first process; others may have ended, too.
+    Step(Exit),
+    /// All that have ended; the step lives.
+    All,
+    /// Some; there may be more.
+    Some,
+}
+
 impl Watch<'_> {
     /// Waits for the end, and says what it was and how much memory was seen. The child may still live if it was
     /// not its own end.
@@ -41,7 +55,8 @@ impl Watch<'_> {
         let own = tree::own_id();
         let mut peak = 0;
         loop {
-            if let Some(exit) = self.reap()? {
+            let reaped = self.reap()?;
+            if let Reaped::Step(exit) = reaped {
                 return Ok((exit, peak));
             }
             if let (Some(limit), Some(own)) = (self.memory, own) {
@@ -59,6 +74,9 @@ impl Watch<'_> {
                 };
                 pause = Some(pause.map_or(left, |pause| pause.min(left)));
             }
+            if matches!(reaped, Reaped::Some) {
+                pause = Some(Duration::ZERO);
+            }
             if self.sleep(pause)? {
                 return Ok((Exit::Cancelled, peak));
             }
@@ -66,17 +84,19 @@ impl Watch<'_> {
     }
 
     /// Collects the children that have ended; the step's end, if its first process is among them.
-    fn reap(&self) -> io::Result<Option<Exit>> {
-        let mut exit = None;
-        loop {
+    fn reap(&self) -> io::Result<Reaped> {
+        for _ in 0..COLLECTED_AT_ONCE {
             match kernel::wait(-1, false) {
-                Ok(Some(ended)) if ended.pid == self.child => exit = Some(exit_of(ended.status)),
+                Ok(Some(ended)) if ended.pid == self.child => {
+                    return Ok(Reaped::Step(exit_of(ended.status)));
+                }
                 Ok(Some(_)) => {}
-                Ok(None) => return Ok(exit),
-                Err(error) if error.raw_os_error() == Some(libc::ECHILD) => return Ok(exit),
+                Ok(None) => return Ok(Reaped::All),
+                Err(error) if error.raw_os_error() == Some(libc::ECHILD) => return Ok(Reaped::All),
                 Err(error) => return Err(error),
             }
         }
+        Ok(Reaped::Some)
     }
 
     fn held(&self, own: i32, limit: u64) -> u64 {
