@@ -70,10 +70,11 @@ fn status_tells_beforehand_what_would_run_and_why() {
     "###);
     assert_eq!(project.read("result/label/text"), "2\none\n", "status runs nothing");
     let document = project.kiln(&["status", "--json"]).exits(0).json();
-    assert_eq!(keys(&document), ["recipe", "steps"]);
+    assert_eq!(keys(&document), ["forecast", "recipe", "steps"]);
+    assert_eq!(keys(&document["forecast"]), ["late", "least_seconds", "most_seconds", "unknown"]);
     assert_eq!(
         keys(&document["steps"][0]),
-        ["action_key", "after", "state", "step", "verdict", "why"]
+        ["action_key", "after", "estimate_seconds", "state", "step", "verdict", "why"]
     );
     let states: Vec<&Value> =
         document["steps"].as_array().unwrap().iter().map(|step| &step["state"]).collect();

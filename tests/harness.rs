@@ -268,11 +268,16 @@ pub fn redact(text: &str, hidden: &[PathBuf]) -> String {
     for path in hidden {
         text = text.replace(&path.display().to_string(), "[ROOT]");
     }
-    // Whether there is time saved worth a word, and how well steps can be kept apart, is the machine's.
+    // Whether there is time saved or to be spent that is worth a word, and how well steps can be kept apart, is the machine's.
     let lines = text.lines().filter(|line| !line.starts_with("note: isolation is "));
     let lines: Vec<String> = lines
         .map(|line| {
-            redact_amounts(&redact_moments(&redact_digests(line))).replace(" ([TIME] saved)", "")
+            let line = redact_amounts(&redact_moments(&redact_digests(line)));
+            let line = line.replace(" ([TIME] saved)", "").replace(" (about [TIME])", "");
+            line.split("; ")
+                .filter(|part| !part.ends_with(" to build"))
+                .collect::<Vec<_>>()
+                .join("; ")
         })
         .collect();
     lines.join("\n")

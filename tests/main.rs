@@ -11,6 +11,7 @@ mod failures;
 mod mischief;
 mod oracle;
 mod recipe;
+mod scheduling;
 mod steps;
 mod structure;
 mod tumour;

@@ -16,13 +16,12 @@ use kiln_engine::{
     realise::{self, Built, Options},
     resolve::{closure, default_targets},
     sandbox::Cancel,
-    schedule::Capacity,
 };
 
 use super::{
     failure::{Exit, Failure, print_json},
     global::Global,
-    links,
+    links, machine,
     progress::Progress,
     project::{Evaluation, Project, SandboxChoice, build_failure},
     summary,
@@ -160,7 +159,7 @@ pub fn realise(
 ) -> Result<Built, Failure> {
     let options = Options {
         targets: plan.targets.clone(),
-        capacity: capacity(flow),
+        capacity: machine::capacity(flow.jobs),
         keep_going: flow.keep_going,
         again: plan.again.clone(),
         check: plan.check.clone(),
@@ -235,20 +234,6 @@ fn remember(
         history.save(store, at).map_err(|error| trouble(&error))?;
     }
     Ok(())
-}
-
-fn capacity(flow: &Flow) -> Capacity {
-    let cpus = flow.jobs.or_else(|| std::thread::available_parallelism().ok());
-    Capacity {
-        cpus: cpus.map_or(1, |cpus| u32::try_from(cpus.get()).unwrap_or(u32::MAX)),
-        memory: memory(),
-    }
-}
-
-/// Bytes of memory of this machine.
-fn memory() -> u64 {
-    let pages = rustix::system::sysinfo();
-    (pages.totalram as u64).saturating_mul(u64::from(pages.mem_unit.max(1)))
 }
 
 /// What to say once if steps are kept apart less well than they could be.

@@ -23,6 +23,7 @@ mod lineage;
 mod links;
 mod locate;
 mod log;
+mod machine;
 mod moment;
 mod outlook;
 mod output;

@@ -20,7 +20,7 @@ pub fn plan(project: &Project, steps: &[StepId]) -> Result<Plan, Failure> {
     let targets = if steps.is_empty() { default_targets(&project.graph) } else { steps.to_vec() };
     let options = Options {
         targets,
-        capacity: Capacity { cpus: 1, memory: u64::MAX },
+        capacity: Capacity { cpus: 1, memory: u64::MAX, gpus: 0 },
         keep_going: true,
         again: BTreeSet::new(),
         check: BTreeSet::new(),

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, io::IsTerminal as _, time::Duration};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use kiln_engine::{
     event::{Event, How, StepReport, VerdictWord},
+    forecast::Forecast,
     graph::StepId,
 };
 
@@ -17,6 +18,7 @@ pub struct Progress {
     note: Option<String>,
     steps: usize,
     ended: BTreeMap<StepId, How>,
+    forecast: Option<Forecast>,
 }
 
 /// The live part of a terminal.
@@ -38,7 +40,7 @@ impl Progress {
             total.set_style(template("{bar:24} {pos}/{len} {wide_msg}"));
             Screen { bars, total, running: BTreeMap::new() }
         });
-        Self { screen, quiet, note: None, steps: 0, ended: BTreeMap::new() }
+        Self { screen, quiet, note: None, steps: 0, ended: BTreeMap::new(), forecast: None }
     }
 
     /// Says `note` when the first step runs, and not at all if none does.
@@ -70,6 +72,7 @@ impl Progress {
                 }
             }
             Event::Finished { step, report } => self.finished(*step, report),
+            Event::Forecast(forecast) => self.forecast = Some(**forecast),
             Event::Note(text) => self.line(&summary::note(text)),
         }
         self.totals();
@@ -93,7 +96,12 @@ impl Progress {
             }
             None => {
                 let why = if why.is_empty() { why } else { format!(": {why}") };
-                self.line(&format!("{:>9} {}{why}", "running", style::paint(style::NAME, name)));
+                // Where nobody sees a clock, it is worth a word only if there is time to read it.
+                let estimate = estimate.filter(|time| *time >= Duration::from_secs(2));
+                let estimate = estimate.map(|time| format!(" (last time {})", style::time(time)));
+                let estimate = estimate.unwrap_or_default();
+                let name = style::paint(style::NAME, name);
+                self.line(&format!("{:>9} {name}{why}{estimate}", "running"));
             }
         }
     }
@@ -149,8 +157,10 @@ impl Progress {
         let Some(screen) = &self.screen else { return };
         let count = |how: How| self.ended.values().filter(|&&ended| ended == how).count();
         screen.total.set_position(self.ended.len() as u64);
+        let left = self.forecast.as_ref().and_then(time_left);
+        let left = left.map(|left| format!(" · {left} left")).unwrap_or_default();
         screen.total.set_message(format!(
-            "{} running · {} ran · {} reused · {} remain",
+            "{} running · {} ran · {} reused · {} remain{left}",
             screen.running.len(),
             count(How::Ran),
             count(How::Reused) + count(How::Substituted),
@@ -178,6 +188,50 @@ impl Progress {
     }
 }
 
+/// How long the rest takes, in words that promise no more than is known; nothing where nothing is known.
+///
+/// A step that never ran or that is late already makes all that is known a lower bound.
+pub fn time_left(forecast: &Forecast) -> Option<String> {
+    let (least, most) = (seconds(forecast.least_seconds), seconds(forecast.most_seconds));
+    if forecast.unknown > 0 || forecast.late > 0 {
+        return (least >= Duration::from_secs(1))
+            .then(|| format!("at least {}", style::time(least)));
+    }
+    if most < Duration::from_millis(100) {
+        return None;
+    }
+    Some(match least.as_secs_f64() {
+        least_seconds if least_seconds >= most.as_secs_f64() * 0.9 => {
+            format!("about {}", style::time(most))
+        }
+        least_seconds if least_seconds < 0.1 => format!("at most {}", style::time(most)),
+        _ => format!("{} to {}", style::time(least), style::time(most)),
+    })
+}
+
+fn seconds(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX)
+}
+
 fn template(text: &str) -> ProgressStyle {
     ProgressStyle::with_template(text).expect("the templates in this file are valid")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_left_promises_no_more_than_is_known() {
+        let told = |least_seconds, most_seconds, unknown, late| {
+            time_left(&Forecast { least_seconds, most_seconds, unknown, late })
+        };
+        assert_eq!(told(20.0, 20.0, 0, 0).as_deref(), Some("about 20 s"));
+        assert_eq!(told(20.0, 90.0, 0, 0).as_deref(), Some("20 s to 1 min 30 s"));
+        assert_eq!(told(0.0, 90.0, 0, 0).as_deref(), Some("at most 1 min 30 s"));
+        assert_eq!(told(20.0, 90.0, 1, 0).as_deref(), Some("at least 20 s"));
+        assert_eq!(told(20.0, 20.0, 0, 1).as_deref(), Some("at least 20 s"));
+        assert_eq!(told(0.0, 0.0, 3, 0), None, "nobody knows anything");
+        assert_eq!(told(0.0, 0.0, 0, 0), None, "nothing is left");
+    }
 }

@@ -1,17 +1,27 @@
 //! `kiln status`: what a build would do, and why.
 
+use std::time::Duration;
+
 use kiln_cache::Digest;
-use kiln_engine::{event::VerdictWord, plan::Outlook};
+use kiln_engine::{
+    estimate::{Basis, Estimates},
+    event::VerdictWord,
+    forecast::{Forecast, Remaining, State, forecast},
+    plan::{Outlook, Plan},
+};
 use serde::Serialize;
 
 use super::{
     failure::{Exit, Failure, print_json},
     global::Global,
-    outlook,
+    machine, outlook, progress,
     project::{Evaluation, Project},
     style,
     visible::visible,
 };
+
+/// Fewer seconds than this are not worth a word to people.
+const SHORT: f64 = 1.0;
 
 /// Tell what a build would run, and why; run nothing.
 ///
@@ -29,6 +39,8 @@ pub struct Args {
 #[derive(Serialize)]
 struct Document<'a> {
     recipe: &'a str,
+    /// How long a build would take; null if it would run nothing.
+    forecast: Option<Forecast>,
     steps: Vec<Entry<'a>>,
 }
 
@@ -38,6 +50,8 @@ struct Entry<'a> {
     state: &'static str,
     action_key: Option<Digest>,
     verdict: Option<VerdictWord>,
+    /// How long it is likely to take; null if it would not run or nobody knows.
+    estimate_seconds: Option<f64>,
     why: Vec<String>,
     after: Vec<&'a str>,
 }
@@ -47,6 +61,8 @@ pub fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
     let project = Project::open(global, &args.evaluation)?;
     let plan = outlook::plan(&project, &project.steps(&args.steps)?)?;
     let graph = &project.graph;
+    let mut estimates = Estimates::new(graph, &project.store, &project.history);
+    let forecast = look_ahead(&project, &plan, &mut estimates);
     let entries = plan.steps.iter().map(|planned| Entry {
         step: &graph.step(planned.step).name,
         state: outlook::word(&planned.outlook),
@@ -56,6 +72,13 @@ pub fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
                 planned.result.as_ref().and_then(|result| result.verdict.as_ref()).map(Into::into)
             }
             _ => None,
+        },
+        estimate_seconds: match planned.outlook {
+            Outlook::WouldRun(_) | Outlook::MayRun { .. } => {
+                let estimate = estimates.of(planned.step);
+                (estimate.basis != Basis::Nothing).then_some(estimate.time.as_secs_f64())
+            }
+            Outlook::UpToDate | Outlook::Withheld(_) => None,
         },
         why: {
             let mut why = outlook::lines(&project, planned);
@@ -75,7 +98,7 @@ pub fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
     });
     let entries: Vec<Entry<'_>> = entries.collect();
     if global.json {
-        print_json(&Document { recipe: &graph.name, steps: entries });
+        print_json(&Document { recipe: &graph.name, forecast, steps: entries });
         return Ok(Exit::Done);
     }
     let width = entries.iter().map(|entry| entry.step.len()).max().unwrap_or(0);
@@ -84,14 +107,37 @@ pub fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
         for (number, line) in entry.why.iter().map(|line| visible(line)).enumerate() {
             if number == 0 {
                 let name = style::paint(style::NAME, format!("{:width$}", entry.step));
-                anstream::println!("{} {name}  {line}", style::paint(colour, mark));
+                let time = entry.estimate_seconds.filter(|seconds| *seconds >= SHORT);
+                let time = time.map(|seconds| style::time(Duration::from_secs_f64(seconds)));
+                let time =
+                    time.map(|time| style::paint(style::DIM, format_args!(" (about {time})")));
+                let time = time.unwrap_or_default();
+                anstream::println!("{} {name}  {line}{time}", style::paint(colour, mark));
             } else {
                 anstream::println!("  {:width$}  {line}", "");
             }
         }
     }
-    anstream::println!("{}", summary(&entries));
+    let time = forecast.as_ref().filter(|forecast| forecast.most_seconds >= SHORT);
+    let time = time.and_then(progress::time_left);
+    let time = time.map(|time| format!("; {time} to build")).unwrap_or_default();
+    anstream::println!("{}{time}", summary(&entries));
     Ok(Exit::Done)
+}
+
+/// How long a build would take that does what `plan` says.
+fn look_ahead(project: &Project, plan: &Plan, estimates: &mut Estimates<'_>) -> Option<Forecast> {
+    let remaining = plan.steps.iter().filter_map(|planned| {
+        let state = match planned.outlook {
+            Outlook::WouldRun(_) => State::Certain,
+            Outlook::MayRun { .. } => State::Possible,
+            Outlook::UpToDate | Outlook::Withheld(_) => return None,
+        };
+        Some(Remaining { step: planned.step, state })
+    });
+    let remaining: Vec<Remaining> = remaining.collect();
+    let capacity = machine::capacity(None);
+    (!remaining.is_empty()).then(|| forecast(&project.graph, capacity, estimates, &remaining))
 }
 
 fn mark(entry: &Entry<'_>) -> (&'static str, anstyle::Style) {

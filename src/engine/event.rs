@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, time::Duration};
 use kiln_cache::{Digest, Isolation, Object, Verdict};
 use serde::Serialize;
 
-use crate::graph::StepId;
+use crate::{forecast::Forecast, graph::StepId};
 
 /// Something that happened in a build.
 #[derive(Debug)]
@@ -42,6 +42,8 @@ pub enum Event<'a> {
         /// What came of it.
         report: &'a StepReport,
     },
+    /// How long the rest of the build will take, told about once a second while steps run.
+    Forecast(&'a Forecast),
     /// Something that the user should know, said once.
     Note(&'a str),
 }

@@ -311,8 +311,17 @@ pub struct Resources {
     pub cpus: u32,
     /// The most memory that it may use, in bytes.
     pub memory: Option<u64>,
+    /// GPUs that it is lent.
+    pub gpus: u32,
     /// The longest that it may take.
     pub timeout: Option<Duration>,
+}
+
+impl Default for Resources {
+    /// One processor, and no limits.
+    fn default() -> Self {
+        Self { cpus: 1, memory: None, gpus: 0, timeout: None }
+    }
 }
 
 /// A named place that a release goes to.

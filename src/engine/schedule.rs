@@ -1,81 +1,137 @@
-//! Which step runs next: slots of processors and memory, longest remaining way first.
+//! Which step runs next: slots of processors, memory and GPUs, longest remaining way first.
 //!
-//! Pure bookkeeping over dense step numbers. It is unaware of processes, keys and the store.
+//! Pure bookkeeping over dense step numbers. It is unaware of processes, keys and the store, and of how long anything
+//! takes: whoever puts a step in the queue says how long the way is that begins with it ([`Ways`]).
 
-use std::{cmp::Reverse, collections::BTreeSet};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet, HashMap},
+};
 
 use crate::graph::{Graph, Resources, StepId};
 
 /// What a machine has to give.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Capacity {
     /// Processor slots (`--jobs`).
     pub cpus: u32,
     /// Bytes of memory.
     pub memory: u64,
+    /// GPUs.
+    pub gpus: u32,
 }
 
 /// Steps that wait for a slot, and the slots that are taken.
 #[derive(Debug)]
-pub struct Slots {
+pub struct Slots<'g> {
+    graph: &'g Graph,
     capacity: Capacity,
     free: Capacity,
     running: usize,
-    /// Longest remaining way first, then in the graph's order.
-    queue: BTreeSet<(Reverse<u64>, StepId)>,
-    priority: Vec<u64>,
-    needs: Vec<Capacity>,
+    /// By what they need: longest remaining way first, then in the graph's order. Steps that need the same fit or do
+    /// not fit together, so that only the first of each has to be looked at.
+    queues: BTreeMap<Capacity, BTreeSet<Place>>,
+    ways: HashMap<StepId, u64>,
+    /// How often a step in the queue had to see another one take what it waits for.
+    overtaken: HashMap<StepId, u32>,
 }
 
-impl Slots {
-    /// Slots for the steps of `graph`; `weight` is how long each step takes, in any unit.
-    pub fn new(graph: &Graph, capacity: Capacity, weight: impl Fn(StepId) -> u64) -> Self {
+/// A place in the queue: the first is the least.
+type Place = (Reverse<u64>, StepId);
+
+impl<'g> Slots<'g> {
+    /// Slots for the steps of `graph`.
+    pub fn new(graph: &'g Graph, capacity: Capacity) -> Self {
         let capacity = Capacity { cpus: capacity.cpus.max(1), ..capacity };
-        let needs = graph.steps.iter().map(|step| needs(&step.resources, capacity)).collect();
         Self {
+            graph,
             capacity,
             free: capacity,
             running: 0,
-            queue: BTreeSet::new(),
-            priority: remaining_way(graph, weight),
-            needs,
+            queues: BTreeMap::new(),
+            ways: HashMap::new(),
+            overtaken: HashMap::new(),
         }
     }
 
-    /// Puts a step in the queue.
-    pub fn push(&mut self, step: StepId) {
-        self.queue.insert((Reverse(self.priority[step.index()]), step));
+    /// Puts a step in the queue; `way` is how long it takes to the end of the build from its start, in any unit.
+    pub fn push(&mut self, step: StepId, way: u64) {
+        self.remove(step);
+        self.ways.insert(step, way);
+        self.queues.entry(self.needs(step)).or_default().insert((Reverse(way), step));
     }
 
     /// Takes the first step in the queue that fits in what is free, and its slots.
     ///
-    /// While nothing runs, the first one fits whatever it asks for, so that a step can never wait for ever.
+    /// While nothing runs, the first one fits whatever it asks for, so that a step can never wait for ever. Nor can it
+    /// be overtaken for ever: once as many steps as there are processors have taken what the first in the queue waits
+    /// for, no further one may.
     pub fn pop(&mut self) -> Option<StepId> {
-        let entry = self.queue.iter().copied().find(|&(_, step)| self.fits(step))?;
-        self.queue.remove(&entry);
-        let need = self.needs[entry.1.index()];
-        self.free.cpus -= need.cpus;
+        let (need, first) = self.first(|_| true)?;
+        if self.fits(need) {
+            return Some(self.take(need, first));
+        }
+        let patience = self.overtaken.get(&first.1).copied().unwrap_or(0) < self.capacity.cpus;
+        let lacks = self.lacks(need);
+        let (other, next) =
+            self.first(|other| self.fits(other) && (patience || !uses(other, lacks)))?;
+        if uses(other, lacks) {
+            *self.overtaken.entry(first.1).or_default() += 1;
+        }
+        Some(self.take(other, next))
+    }
+
+    /// The first in the queue of those whose need passes.
+    fn first(&self, passes: impl Fn(Capacity) -> bool) -> Option<(Capacity, Place)> {
+        let queues = self.queues.iter().filter(|&(&need, _)| passes(need));
+        queues
+            .filter_map(|(&need, queue)| Some((need, *queue.first()?)))
+            .min_by_key(|found| found.1)
+    }
+
+    fn take(&mut self, need: Capacity, place: Place) -> StepId {
+        self.remove(place.1);
+        self.occupy(need);
+        place.1
+    }
+
+    fn occupy(&mut self, need: Capacity) {
+        self.free.cpus = self.free.cpus.saturating_sub(need.cpus);
         self.free.memory = self.free.memory.saturating_sub(need.memory);
+        self.free.gpus = self.free.gpus.saturating_sub(need.gpus);
         self.running += 1;
-        Some(entry.1)
+    }
+
+    /// Counts a step as running that did not come from the queue.
+    pub fn hold(&mut self, step: StepId) {
+        self.occupy(self.needs(step));
     }
 
     /// Takes a step out of the queue.
     pub fn remove(&mut self, step: StepId) {
-        self.queue.remove(&(Reverse(self.priority[step.index()]), step));
+        let Some(way) = self.ways.remove(&step) else { return };
+        self.overtaken.remove(&step);
+        let need = self.needs(step);
+        if let Some(queue) = self.queues.get_mut(&need) {
+            queue.remove(&(Reverse(way), step));
+            if queue.is_empty() {
+                self.queues.remove(&need);
+            }
+        }
     }
 
     /// Gives the slots of a step back that has ended.
     pub fn release(&mut self, step: StepId) {
-        let need = self.needs[step.index()];
-        self.free.cpus += need.cpus;
+        let need = self.needs(step);
+        self.free.cpus = (self.free.cpus + need.cpus).min(self.capacity.cpus);
         self.free.memory = (self.free.memory + need.memory).min(self.capacity.memory);
+        self.free.gpus = (self.free.gpus + need.gpus).min(self.capacity.gpus);
         self.running -= 1;
     }
 
     /// Processor slots that a step is given.
     pub fn cpus(&self, step: StepId) -> u32 {
-        self.needs[step.index()].cpus
+        self.needs(step).cpus
     }
 
     /// How many steps hold slots.
@@ -85,171 +141,104 @@ impl Slots {
 
     /// Forgets all steps that wait.
     pub fn clear(&mut self) {
-        self.queue.clear();
+        self.queues.clear();
+        self.ways.clear();
+        self.overtaken.clear();
     }
 
     /// Whether no step waits.
     pub fn is_empty(&self) -> bool {
-        self.queue.is_empty()
+        self.queues.is_empty()
     }
 
-    fn fits(&self, step: StepId) -> bool {
-        let need = self.needs[step.index()];
-        self.running == 0 || (need.cpus <= self.free.cpus && need.memory <= self.free.memory)
+    fn needs(&self, step: StepId) -> Capacity {
+        needs(&self.graph.step(step).resources, self.capacity)
     }
-}
 
-fn needs(resources: &Resources, capacity: Capacity) -> Capacity {
-    Capacity {
-        cpus: resources.cpus.clamp(1, capacity.cpus),
-        memory: resources.memory.unwrap_or(0).min(capacity.memory),
+    fn fits(&self, need: Capacity) -> bool {
+        self.running == 0 || !self.lacks(need).any()
     }
-}
 
-/// For each step its own weight and the heaviest chain of steps after it.
-fn remaining_way(graph: &Graph, weight: impl Fn(StepId) -> u64) -> Vec<u64> {
-    let mut after = vec![0u64; graph.steps.len()];
-    for id in graph.step_ids().rev() {
-        let way = after[id.index()].saturating_add(weight(id).max(1));
-        after[id.index()] = way;
-        for upstream in graph.step(id).upstream() {
-            after[upstream.index()] = after[upstream.index()].max(way);
+    fn lacks(&self, need: Capacity) -> Lacks {
+        Lacks {
+            cpus: need.cpus > self.free.cpus,
+            memory: need.memory > self.free.memory,
+            gpus: need.gpus > self.free.gpus,
         }
     }
-    after
+}
+
+/// What there is too little of for a step.
+#[derive(Clone, Copy)]
+struct Lacks {
+    cpus: bool,
+    memory: bool,
+    gpus: bool,
+}
+
+impl Lacks {
+    fn any(self) -> bool {
+        self.cpus || self.memory || self.gpus
+    }
+}
+
+/// Whether a step with this need takes something that another one lacks.
+fn uses(need: Capacity, lacks: Lacks) -> bool {
+    (lacks.cpus && need.cpus > 0)
+        || (lacks.memory && need.memory > 0)
+        || (lacks.gpus && need.gpus > 0)
+}
+
+/// What a step is counted with. One that asks for more than there is gets all of it, and so runs alone.
+fn needs(resources: &Resources, capacity: Capacity) -> Capacity {
+    let memory = resources.memory.unwrap_or(0);
+    if resources.cpus > capacity.cpus || memory > capacity.memory {
+        return capacity;
+    }
+    Capacity { cpus: resources.cpus.max(1), memory, gpus: resources.gpus.min(capacity.gpus) }
+}
+
+/// How long the longest chain of steps is that begins with a step, found out only for the steps that are asked for and
+/// those after them.
+#[derive(Debug)]
+pub struct Ways {
+    known: Vec<Option<u64>>,
+}
+
+impl Ways {
+    /// For a graph of so many steps.
+    pub fn new(steps: usize) -> Self {
+        Self { known: vec![None; steps] }
+    }
+
+    /// The way from the start of `step` to the end of the last step after it; `after` tells which follow on a step and
+    /// `weight` how long one takes.
+    pub fn of<'d>(
+        &mut self,
+        step: StepId,
+        after: impl Fn(StepId) -> &'d [StepId],
+        mut weight: impl FnMut(StepId) -> u64,
+    ) -> u64 {
+        let mut pending = vec![step];
+        while let Some(&next) = pending.last() {
+            if self.known[next.index()].is_some() {
+                pending.pop();
+                continue;
+            }
+            let unknown = after(next).iter().filter(|after| self.known[after.index()].is_none());
+            let before = pending.len();
+            pending.extend(unknown);
+            if pending.len() == before {
+                let longest =
+                    after(next).iter().filter_map(|after| self.known[after.index()]).max();
+                let way = weight(next).max(1).saturating_add(longest.unwrap_or(0));
+                self.known[next.index()] = Some(way);
+                pending.pop();
+            }
+        }
+        self.known[step.index()].unwrap_or(0)
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::{catalogue::Catalogue, diagnostic::SourceText, recipe};
-
-    /// A graph of steps, each with its readings and resources: `("b", "cat ${a}", "cpus = 2")`.
-    fn graph(steps: &[(&str, &str, &str)]) -> Graph {
-        let mut text = String::from("name = \"t\"\n");
-        for (name, reads, resources) in steps {
-            text.push_str(&format!(
-                "[steps.{name}]\nrun = \"true {reads} > ${{out}}\"\n{resources}\n"
-            ));
-        }
-        let source = Arc::new(SourceText { name: "kiln.toml".into(), text });
-        recipe::evaluate(&source, &Catalogue { builders: &[] }, &[]).unwrap()
-    }
-
-    fn slots(graph: &Graph, cpus: u32) -> Slots {
-        Slots::new(graph, Capacity { cpus, memory: 100 << 20 }, |_| 1)
-    }
-
-    fn id(graph: &Graph, name: &str) -> StepId {
-        graph.find(name).unwrap()
-    }
-
-    #[test]
-    fn the_longest_remaining_way_goes_first() {
-        let graph = graph(&[
-            ("a", "", ""),
-            ("b", "", ""),
-            ("c", "${b}", ""),
-            ("d", "${c}", ""),
-            ("e", "${a}", ""),
-        ]);
-        let mut slots = slots(&graph, 4);
-        let (a, b) = (id(&graph, "a"), id(&graph, "b"));
-        slots.push(a);
-        slots.push(b);
-        assert_eq!([slots.pop(), slots.pop(), slots.pop()], [Some(b), Some(a), None]);
-    }
-
-    #[test]
-    fn a_heavy_step_counts_for_more_than_many_light_ones() {
-        let graph = graph(&[("a", "", ""), ("b", "", ""), ("c", "${b}", "")]);
-        let a = id(&graph, "a");
-        let weight = |step| if step == a { 10 } else { 1 };
-        let mut slots = Slots::new(&graph, Capacity { cpus: 1, memory: 0 }, weight);
-        graph.step_ids().for_each(|step| slots.push(step));
-        assert_eq!(slots.pop(), Some(a));
-    }
-
-    #[test]
-    fn a_step_waits_until_its_processors_are_free_and_a_smaller_one_overtakes_it() {
-        let graph = graph(&[("a", "", "cpus = 2"), ("b", "", "cpus = 3"), ("c", "", "cpus = 2")]);
-        let mut slots = slots(&graph, 4);
-        graph.step_ids().for_each(|step| slots.push(step));
-        let (a, b, c) = (id(&graph, "a"), id(&graph, "b"), id(&graph, "c"));
-        assert_eq!([slots.pop(), slots.pop(), slots.pop()], [Some(a), Some(c), None]);
-        slots.release(a);
-        assert_eq!(slots.pop(), None, "two of three processors are free");
-        slots.release(c);
-        assert_eq!(slots.pop(), Some(b));
-        assert_eq!((slots.running(), slots.is_empty()), (1, true));
-    }
-
-    #[test]
-    fn steps_share_memory_too() {
-        let graph = graph(&[
-            ("a", "", "memory = \"60MiB\""),
-            ("b", "", "memory = \"60MiB\""),
-            ("c", "", "memory = \"40MiB\""),
-        ]);
-        let mut slots = slots(&graph, 8);
-        graph.step_ids().for_each(|step| slots.push(step));
-        assert_eq!(
-            [slots.pop(), slots.pop(), slots.pop()],
-            [Some(id(&graph, "a")), Some(id(&graph, "c")), None]
-        );
-    }
-
-    #[test]
-    fn what_asks_for_more_than_there_is_runs_with_what_there_is() {
-        let graph = graph(&[("a", "", "cpus = 64\nmemory = \"1TiB\"")]);
-        let mut slots = slots(&graph, 2);
-        let a = id(&graph, "a");
-        slots.push(a);
-        assert_eq!((slots.pop(), slots.cpus(a)), (Some(a), 2));
-    }
-
-    #[test]
-    fn what_is_taken_out_or_forgotten_does_not_run() {
-        let graph = graph(&[("a", "", ""), ("b", "", "")]);
-        let mut slots = slots(&graph, 2);
-        graph.step_ids().for_each(|step| slots.push(step));
-        slots.remove(id(&graph, "a"));
-        assert_eq!(slots.pop(), Some(id(&graph, "b")));
-        slots.push(id(&graph, "a"));
-        slots.clear();
-        assert_eq!(slots.pop(), None);
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
-
-        #[test]
-        fn every_step_gets_its_turn_and_no_slot_is_given_twice(
-            cpus in prop::collection::vec(1u32..6, 1..8), capacity in 1u32..5, ends in any::<u64>()
-        ) {
-            let names: Vec<String> = (0..cpus.len()).map(|step| format!("s{step}")).collect();
-            let resources: Vec<String> = cpus.iter().map(|cpus| format!("cpus = {cpus}")).collect();
-            let steps: Vec<(&str, &str, &str)> =
-                names.iter().zip(&resources).map(|(name, cpus)| (name.as_str(), "", cpus.as_str())).collect();
-            let graph = graph(&steps);
-            let mut slots = slots(&graph, capacity);
-            graph.step_ids().for_each(|step| slots.push(step));
-            let (mut running, mut done) = (Vec::new(), 0);
-            while done < cpus.len() {
-                while let Some(step) = slots.pop() {
-                    running.push(step);
-                }
-                let taken: u32 = running.iter().map(|&step| slots.cpus(step)).sum();
-                prop_assert!(taken <= capacity && !running.is_empty());
-                let ends = ends as usize % running.len();
-                slots.release(running.swap_remove(ends));
-                done += 1;
-            }
-            prop_assert!(slots.is_empty() && slots.running() == 0);
-        }
-    }
-}
+mod tests;

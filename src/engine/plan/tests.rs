@@ -141,7 +141,7 @@ impl World {
 fn options(graph: &Graph) -> Options {
     Options {
         targets: default_targets(graph),
-        capacity: Capacity { cpus: 1, memory: u64::MAX },
+        capacity: Capacity { cpus: 1, memory: u64::MAX, gpus: 0 },
         keep_going: true,
         again: BTreeSet::new(),
         check: BTreeSet::new(),

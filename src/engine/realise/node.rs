@@ -1,5 +1,7 @@
 //! The state of one step in a build. Data only; the owner changes it.
 
+use std::time::Instant;
+
 use kiln_cache::{Digest, Realisation};
 
 use crate::{
@@ -56,6 +58,8 @@ pub(super) struct Node {
     pub(super) failure: Option<Failed>,
     /// While it ran, something that it read was made anew and came out differently.
     pub(super) stale: bool,
+    /// When its last run began.
+    pub(super) started: Option<Instant>,
     /// Whether its end was told already.
     pub(super) announced: bool,
 }
@@ -75,6 +79,7 @@ impl Node {
             differences: Vec::new(),
             failure: None,
             stale: false,
+            started: None,
             announced: false,
         }
     }

@@ -16,17 +16,22 @@ use super::{
 };
 use crate::{
     attempt::{Input, Order, Outcome, Purpose, Workshop},
+    estimate::{Basis, Estimates},
     event::{Event, How},
     explain::{self, Reason},
+    forecast::{Remaining, State, forecast},
     graph::{Determinism, Reference, StepId},
     key,
     resolve::{BuildError, Context, Resolution},
-    schedule::Slots,
+    schedule::{Slots, Ways},
     standing::{Results, Standing},
 };
 
 /// How often finished steps are flushed to the disk.
 const FLUSH_EVERY: Duration = Duration::from_secs(1);
+
+/// How often it is told how long the rest will take.
+const FORECAST_EVERY: Duration = Duration::from_secs(1);
 
 enum Message {
     Waiting(StepId),
@@ -43,7 +48,9 @@ pub(super) struct Owner<'a, 'b> {
     pub(super) nodes: Vec<Node>,
     downstream: Vec<Vec<StepId>>,
     agenda: Vec<StepId>,
-    slots: Slots,
+    slots: Slots<'a>,
+    ways: Ways,
+    estimates: Estimates<'a>,
     /// Nothing new is begun, for this reason.
     stopping: Option<String>,
     emit: &'b mut dyn FnMut(Event<'_>),
@@ -67,7 +74,9 @@ impl<'a, 'b> Owner<'a, 'b> {
             nodes: graph.steps.iter().map(|_| Node::new()).collect(),
             downstream: vec![Vec::new(); graph.steps.len()],
             agenda: Vec::new(),
-            slots: Slots::new(graph, options.capacity, |_| 1),
+            slots: Slots::new(graph, options.capacity),
+            ways: Ways::new(graph.steps.len()),
+            estimates: Estimates::new(graph, context.store, context.history),
             stopping: None,
             emit,
         }
@@ -93,6 +102,7 @@ impl<'a, 'b> Owner<'a, 'b> {
         };
         let flushing = AtomicBool::new(false);
         let mut flushed = Instant::now();
+        let mut told = Instant::now();
         std::thread::scope(|scope| {
             let (sender, receiver) = mpsc::channel();
             loop {
@@ -119,7 +129,11 @@ impl<'a, 'b> Owner<'a, 'b> {
                 if self.slots.running() == 0 {
                     return Ok(());
                 }
-                match receiver.recv() {
+                if told.elapsed() >= FORECAST_EVERY {
+                    told = Instant::now();
+                    self.tell_forecast(steps);
+                }
+                match receiver.recv_timeout(FORECAST_EVERY) {
                     Ok(Message::Waiting(step)) => {
                         let name = &self.context.graph.step(step).name;
                         (self.emit)(Event::Waiting { step, name });
@@ -128,7 +142,8 @@ impl<'a, 'b> Owner<'a, 'b> {
                         self.slots.release(step);
                         self.done(step, outcome);
                     }
-                    Err(mpsc::RecvError) => return Ok(()),
+                    Err(mpsc::RecvTimeoutError::Timeout) => {}
+                    Err(mpsc::RecvTimeoutError::Disconnected) => return Ok(()),
                 }
                 if flushed.elapsed() > FLUSH_EVERY && !flushing.swap(true, Ordering::AcqRel) {
                     flushed = Instant::now();
@@ -322,8 +337,35 @@ impl<'a, 'b> Owner<'a, 'b> {
             if self.stopping.is_some() {
                 return self.settle(step, Phase::Stopped);
             }
-            self.slots.push(step);
+            let (ways, estimates) = (&mut self.ways, &mut self.estimates);
+            let downstream = &self.downstream;
+            let way = ways.of(
+                step,
+                |step| &downstream[step.index()],
+                |step| u64::try_from(estimates.of(step).time.as_micros()).unwrap_or(u64::MAX),
+            );
+            self.slots.push(step, way);
         }
+    }
+
+    /// Tells how long the rest of the build will take.
+    fn tell_forecast(&mut self, steps: &[StepId]) {
+        let remaining = steps.iter().filter_map(|&step| {
+            let node = &self.nodes[step.index()];
+            let state = match &node.phase {
+                Phase::Running(_) => {
+                    State::Running(node.started.map_or(Duration::ZERO, |at| at.elapsed()))
+                }
+                Phase::Gathering(_) | Phase::Queued(_) => State::Certain,
+                Phase::Resolving => State::Possible,
+                _ => return None,
+            };
+            Some(Remaining { step, state })
+        });
+        let remaining: Vec<Remaining> = remaining.collect();
+        let (graph, capacity) = (self.context.graph, self.options.capacity);
+        let forecast = forecast(graph, capacity, &mut self.estimates, &remaining);
+        (self.emit)(Event::Forecast(&forecast));
     }
 
     /// Queued → Running.
@@ -344,12 +386,10 @@ impl<'a, 'b> Owner<'a, 'b> {
         node.phase = Phase::Running(purpose.clone());
         node.announced = false;
         node.stale = false;
+        node.started = Some(Instant::now());
         let key = node.key.expect("a step is queued only after its key was computed");
-        let estimate = context
-            .history
-            .latest(&definition.name)
-            .and_then(|key| context.store.realisation(&key).ok()?)
-            .map(|last| Duration::from_secs_f64(last.cost.seconds.max(0.0)));
+        let estimate = self.estimates.of(step);
+        let estimate = (estimate.basis == Basis::Itself).then_some(estimate.time);
         let why = &self.nodes[step.index()].why;
         (self.emit)(Event::Started { step, name: &definition.name, why, estimate });
         let passed = ground.passed.iter();

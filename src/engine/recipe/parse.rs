@@ -282,7 +282,7 @@ fn step<'a>(key: &'a KeyNode<'a>, node: &'a Node<'a>, problems: &mut Problems) -
         problems.push(names::bad_name(problems, key, "step"));
     }
     let at = header(key, node, problems);
-    let resources = Resources { cpus: 1, memory: None, timeout: None };
+    let resources = Resources::default();
     let broken = StepDecl {
         name,
         at: at.clone(),
@@ -353,7 +353,7 @@ fn step<'a>(key: &'a KeyNode<'a>, node: &'a Node<'a>, problems: &mut Problems) -
 }
 
 fn read_resources(table: &DeTable<'_>, problems: &mut Problems) -> Resources {
-    let mut resources = Resources { cpus: 1, memory: None, timeout: None };
+    let mut resources = Resources::default();
     if let Some(node) = table.get("cpus") {
         match params::scalar(node) {
             Ok(Value::Int(cpus @ 1..=65_536)) => resources.cpus = cpus as u32,

@@ -113,7 +113,7 @@ fn command() -> Case {
             salt: String::new(),
             platform: true,
             gate: false,
-            resources: Resources { cpus: 1, memory: None, timeout: None },
+            resources: Resources::default(),
             inputs: vec![SOURCE, UPSTREAM],
             at: location(0),
         },
