@@ -202,8 +202,8 @@ impl Store {
     fn check_index(&self) -> Vec<Problem> {
         let help = "remove the folder while nothing builds: the index is made again";
         let Some(index) = &self.index else { return Vec::new() };
-        let rows = match index.records() {
-            Ok(rows) => rows,
+        let (rows, damaged) = match index.records() {
+            Ok(found) => found,
             Err(error) => return vec![problem(self.layout.index(), causes(&error), help)],
         };
         let differs = |key: &Digest, row: &crate::index::IndexedRecord| -> Result<bool, FsError> {
@@ -211,13 +211,11 @@ impl Store {
             let Some(metadata) = present(self.fs.lstat(&path))? else { return Ok(false) };
             Ok(row.is_of(&metadata) && self.fs.read(&path)? != row.frame)
         };
-        rows.iter()
-            .filter(|(key, row)| differs(key, row).unwrap_or(true))
-            .map(|(key, _)| {
-                let what = format!("the index does not agree with the record of {key}");
-                problem(self.layout.index(), what, help)
-            })
-            .collect()
+        let disagrees = rows.iter().filter(|(key, row)| differs(key, row).unwrap_or(true));
+        let whats = disagrees
+            .map(|(key, _)| format!("the index does not agree with the record of {key}"))
+            .chain((damaged > 0).then(|| format!("{damaged} of its rows are damaged")));
+        whats.map(|what| problem(self.layout.index(), what, help)).collect()
     }
 }
 

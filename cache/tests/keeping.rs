@@ -141,12 +141,12 @@ fn a_damaged_record_counts_as_absent_and_is_told() {
 fn the_store_works_when_its_index_is_lost_damaged_or_out_of_reach() {
     for damage in [
         (|index: &Path| fs::remove_dir_all(index).unwrap()) as fn(&Path),
-        |index| fs::write(index.join("v1/data.mdb"), vec![0x5a; 40_000]).unwrap(),
+        |index| fs::write(index.join("v2/table"), vec![0x5a; 40_000]).unwrap(),
         |index| {
             fs::remove_dir_all(index).unwrap();
             fs::create_dir(index).unwrap();
             // Not a folder: neither root nor anybody else can make an index here.
-            fs::write(index.join("v1"), "").unwrap();
+            fs::write(index.join("v2"), "").unwrap();
         },
     ] {
         let (folder, store) = fresh();
