@@ -71,6 +71,15 @@ impl Progress {
                     None => self.line(&format!("{:>9} {name}: another kiln is at it", "waiting")),
                 }
             }
+            Event::Retrying { step, name, attempt, of, reason } => {
+                let text = format!("attempt {attempt} of {of}");
+                if let Some(bar) = self.screen.as_ref().and_then(|screen| screen.running.get(step))
+                {
+                    bar.set_message(text.clone());
+                }
+                let name = style::paint(style::NAME, name);
+                self.line(&format!("{:>9} {name}: {text} ({})", "retrying", visible(reason)));
+            }
             Event::Finished { step, report } => self.finished(*step, report),
             Event::Forecast(forecast) => self.forecast = Some(**forecast),
             Event::Note(text) => self.line(&summary::note(text)),

@@ -3,12 +3,13 @@
 //! This is what a worker does. It sees one step, its key and where its inputs lie; it is unaware of the graph and of
 //! what else is being built.
 
+mod log;
+
 use std::{
-    fs, io,
-    io::{Read as _, Seek as _},
+    fs,
     path::{Path, PathBuf},
     sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
 use kiln_cache::{
@@ -16,7 +17,9 @@ use kiln_cache::{
     Realisation, Recorded, Store,
 };
 
+use self::log::{Logs, tail};
 use crate::{
+    event::AttemptReport,
     executor::{ExecuteError, Executed, Executor, Job, JobInput},
     graph::{self, Availability, Reference, Step, Toolchain},
     place,
@@ -24,12 +27,6 @@ use crate::{
     source::{Resolved, chain},
     tools::ToolSet,
 };
-
-/// How many lines of a failed step's log are shown.
-const TAIL_LINES: usize = 20;
-
-/// How much of a log's end is looked at for them, in bytes.
-const TAIL_BYTES: u64 = 16 << 10;
 
 /// What a worker is to do.
 pub struct Order<'a> {
@@ -99,6 +96,31 @@ pub enum Outcome {
     Interrupted,
 }
 
+/// What a worker tells while it is at a step.
+#[derive(Debug)]
+pub enum News {
+    /// Another process is at the same action.
+    Waiting,
+    /// An attempt failed, and another one begins.
+    Retrying {
+        /// Its number, from 2.
+        attempt: u32,
+        /// How many there can be.
+        of: u32,
+        /// Why the one before failed.
+        reason: String,
+    },
+}
+
+/// What a worker did.
+#[derive(Debug)]
+pub struct Carried {
+    /// What came of it in the end.
+    pub outcome: Outcome,
+    /// What came of each attempt that was begun.
+    pub attempts: Vec<AttemptReport>,
+}
+
 /// A step that failed.
 #[derive(Debug)]
 pub struct Failed {
@@ -129,24 +151,31 @@ pub struct Workshop<'a> {
 }
 
 impl Workshop<'_> {
-    /// Carries `order` out; `waiting` is called once if another process is at the same action.
-    pub fn carry_out(&self, order: &Order<'_>, waiting: &dyn Fn()) -> Outcome {
-        match self.attempt(order, waiting) {
+    /// Carries `order` out, telling `tell` what happens on the way.
+    pub fn carry_out(&self, order: &Order<'_>, tell: &dyn Fn(News)) -> Carried {
+        let mut attempts = Vec::new();
+        let outcome = match self.attempts(order, tell, &mut attempts) {
             Ok(outcome) => outcome,
             Err(failed) if self.cancel.is_tripped() => {
                 drop(failed);
                 Outcome::Interrupted
             }
             Err(failed) => Outcome::Failed(*failed),
-        }
+        };
+        Carried { outcome, attempts }
     }
 
-    fn attempt(&self, order: &Order<'_>, waiting: &dyn Fn()) -> Result<Outcome, Box<Failed>> {
+    fn attempts(
+        &self,
+        order: &Order<'_>,
+        tell: &dyn Fn(News),
+        attempts: &mut Vec<AttemptReport>,
+    ) -> Result<Outcome, Box<Failed>> {
         let store = self.store;
         let _lock = match store.try_lock_action(&order.key).map_err(ours)? {
             Some(lock) => lock,
             None => {
-                waiting();
+                tell(News::Waiting);
                 match store.lock_action(&order.key, &|| self.cancel.is_tripped()) {
                     Ok(lock) => lock,
                     Err(kiln_cache::LockError::Cancelled) => return Ok(Outcome::Interrupted),
@@ -157,36 +186,89 @@ impl Workshop<'_> {
         if let Some(found) = self.found(order).map_err(ours)? {
             return Ok(Outcome::Found(Box::new(found)));
         }
-        let scratch = store.scratch_dir().map_err(ours)?;
-        let log = scratch.path().join("log");
-        let job = self.job(order, scratch.path(), &log)?;
+        let of = order.step.resources.retries.saturating_add(1);
+        let mut logs = Logs::new(store);
+        for attempt in 1.. {
+            let began = Instant::now();
+            // A fresh one each time: nothing of a failed attempt is left for the next.
+            let scratch = store.scratch_dir().map_err(ours)?;
+            let log = scratch.path().join("log");
+            let number = format!("attempt {attempt} of {of}");
+            let made = self.attempt(order, scratch.path(), &|log| logs.keep(log, &number));
+            let report = |reason: Option<&String>| AttemptReport {
+                attempt,
+                reason: reason.cloned(),
+                seconds: began.elapsed().as_secs_f64(),
+            };
+            let miss = match made {
+                Ok(outcome) => {
+                    attempts.push(report(None));
+                    return Ok(outcome);
+                }
+                Err(miss) => miss,
+            };
+            attempts.push(report(Some(&miss.failed.reason)));
+            if self.cancel.is_tripped() {
+                return Ok(Outcome::Interrupted);
+            }
+            let heading = format!("{number}: {}", miss.failed.reason);
+            if attempt < of && miss.again == Again::Worthwhile {
+                logs.put_aside(&log, &heading).map_err(ours)?;
+                let reason = miss.failed.reason;
+                tell(News::Retrying { attempt: attempt + 1, of, reason });
+                continue;
+            }
+            let mut failed = miss.failed;
+            failed.tail = tail(&log).unwrap_or_default();
+            failed.log = logs.keep(&log, &heading);
+            if attempt > 1 {
+                failed.reason = format!("{} (the last of {attempt} attempts)", failed.reason);
+            }
+            return Err(failed);
+        }
+        unreachable!("the last attempt returns")
+    }
+
+    /// One attempt, in a folder of its own; `keep` keeps its log.
+    fn attempt(
+        &self,
+        order: &Order<'_>,
+        scratch: &Path,
+        keep: &dyn Fn(&Path) -> Option<Object>,
+    ) -> Result<Outcome, Miss> {
+        let store = self.store;
+        let log = scratch.join("log");
+        let job = self.job(order, scratch, &log)?;
         let started_ms = unix_ms();
-        let executed = self.executor.execute(&job).map_err(|error| {
-            let help = execute_help(&error, order.step);
-            Box::new(with_log(Failed { help, ..Failed::new(chain(&error)) }, store, &log))
+        let executed = self.executor.execute(&job).map_err(|error| Miss {
+            again: match &error {
+                // Somebody else ended it: the system, for lack of memory.
+                ExecuteError::Sandbox(SandboxError::Lost { .. }) => Again::Worthwhile,
+                _ => Again::Useless,
+            },
+            failed: failure(chain(&error), execute_help(&error, order.step)),
         })?;
         // A step that finished just before the build was stopped is finished, and kept.
         let stopped = self.cancel.is_tripped() && !executed.exit.is_success();
         if executed.exit == Exit::Cancelled || stopped {
             return Ok(Outcome::Interrupted);
         }
-        let fail = |reason: String, help: Option<String>| {
-            Box::new(with_log(Failed { help, ..Failed::new(reason) }, store, &log))
-        };
-        if !executed.exit.is_success() {
-            return Err(fail(executed.exit.to_string(), exit_help(executed.exit, order.step)));
-        }
-        let sources = order.inputs.iter().filter_map(|input| input.source);
-        if let Some(path) = sources.filter_map(Resolved::changed).next() {
-            return Err(fail(
+        let exit = executed.exit;
+        if let Some(path) = changed(order) {
+            // What it made, or why it failed, says nothing.
+            let help = "nothing was recorded; build again once it is still".to_owned();
+            return Err(Miss::of_the_surroundings(
                 format!("`{}` changed while the step was reading it", path.display()),
-                Some("nothing was recorded; build again once it is still".into()),
+                Some(help),
             ));
+        }
+        if !exit.is_success() {
+            return Err(Miss::of_the_step(exit.to_string(), exit_help(exit, order.step)));
         }
         let accepted = executed.verdict.as_ref().is_none_or(|verdict| verdict.accepted);
         if let Purpose::Check(recorded) = &order.purpose {
             let found = compare(store, order.step, recorded, &executed)
-                .map_err(|error| fail(chain(&error), None))?;
+                .map_err(|error| Miss::of_the_surroundings(chain(&error), None))?;
             return Ok(Outcome::Checked(found));
         }
         let mut outputs = Vec::new();
@@ -201,7 +283,7 @@ impl Workshop<'_> {
             }
             let path = executed.outputs.join(&output.file);
             if path.symlink_metadata().is_err() {
-                return Err(fail(
+                return Err(Miss::of_the_step(
                     format!("it left no output `{}`", output.name),
                     Some(format!(
                         "it has to write a file or a folder at {}",
@@ -211,7 +293,10 @@ impl Workshop<'_> {
             }
             let made = store.ingest(&path, taken(executed.isolation)).map_err(|error| {
                 let (reason, help) = unstored(&output.name, &error);
-                fail(reason, help)
+                match error {
+                    IngestError::Refused { .. } => Miss::of_the_step(reason, help),
+                    _ => Miss::of_the_surroundings(reason, help),
+                }
             })?;
             output_bytes += made.bytes;
             outputs.push(Output {
@@ -236,7 +321,7 @@ impl Workshop<'_> {
                 graph::Determinism::None => Determinism::None,
             },
             manifest: order.manifest.clone(),
-            log: keep_log(store, &log),
+            log: keep(&log),
             refs: snapshots(store, order),
             cost: Cost {
                 started_ms,
@@ -254,8 +339,9 @@ impl Workshop<'_> {
             // What is lost cannot be served any more, so its successor takes its place.
             Purpose::Lost(_) | Purpose::Again | Purpose::Check(_) => Precedence::Again,
         };
-        let recorded =
-            store.record(realisation, precedence).map_err(|error| fail(chain(&error), None))?;
+        let recorded = store
+            .record(realisation, precedence)
+            .map_err(|error| Miss::of_the_surroundings(chain(&error), None))?;
         Ok(match recorded {
             Recorded::Written(realisation) => Outcome::Made(Box::new(realisation)),
             Recorded::Kept(realisation) => Outcome::Found(Box::new(realisation)),
@@ -353,6 +439,46 @@ impl Workshop<'_> {
     }
 }
 
+/// An attempt that came to nothing.
+struct Miss {
+    failed: Box<Failed>,
+    again: Again,
+}
+
+/// Whether it makes sense to try again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Again {
+    /// The step itself went wrong: another time it may go well.
+    Worthwhile,
+    /// What is around it is not as it has to be, and will not be so the next moment.
+    Useless,
+}
+
+impl Miss {
+    fn of_the_step(reason: String, help: Option<String>) -> Self {
+        Self { failed: failure(reason, help), again: Again::Worthwhile }
+    }
+
+    fn of_the_surroundings(reason: String, help: Option<String>) -> Self {
+        Self { failed: failure(reason, help), again: Again::Useless }
+    }
+}
+
+impl From<Box<Failed>> for Miss {
+    fn from(failed: Box<Failed>) -> Self {
+        Self { failed, again: Again::Useless }
+    }
+}
+
+fn failure(reason: String, help: Option<String>) -> Box<Failed> {
+    Box::new(Failed { help, ..Failed::new(reason) })
+}
+
+/// A source that is not any more what it was when the build began.
+fn changed(order: &Order<'_>) -> Option<PathBuf> {
+    order.inputs.iter().filter_map(|input| input.source).filter_map(Resolved::changed).next()
+}
+
 fn ours(error: impl std::error::Error) -> Box<Failed> {
     Box::new(Failed::new(chain(&error)))
 }
@@ -436,34 +562,6 @@ fn snapshots(store: &Store, order: &Order<'_>) -> Vec<Object> {
     refs.sort_unstable();
     refs.dedup();
     refs
-}
-
-fn keep_log(store: &Store, log: &Path) -> Option<Object> {
-    // A log that cannot be kept is no reason to throw the result away.
-    store.ingest(log, Ingest::Move).ok().map(|kept| kept.object)
-}
-
-fn with_log(mut failed: Failed, store: &Store, log: &Path) -> Failed {
-    failed.tail = tail(log).unwrap_or_default();
-    failed.log = keep_log(store, log);
-    failed
-}
-
-/// The last lines of a log; bytes that are no UTF-8 are replaced.
-fn tail(log: &Path) -> io::Result<Vec<String>> {
-    let mut file = fs::File::open(log)?;
-    let length = file.metadata()?.len();
-    let skipped = length.saturating_sub(TAIL_BYTES);
-    file.seek(io::SeekFrom::Start(skipped))?;
-    let mut bytes = Vec::new();
-    file.take(TAIL_BYTES).read_to_end(&mut bytes)?;
-    let text = String::from_utf8_lossy(&bytes);
-    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
-    if skipped > 0 && lines.len() > 1 {
-        lines.remove(0);
-    }
-    let surplus = lines.len().saturating_sub(TAIL_LINES);
-    Ok(lines.split_off(surplus))
 }
 
 fn unix_ms() -> i64 {

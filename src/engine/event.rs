@@ -35,6 +35,19 @@ pub enum Event<'a> {
         /// Its name.
         name: &'a str,
     },
+    /// An attempt at a step failed, and it is tried again.
+    Retrying {
+        /// Which step.
+        step: StepId,
+        /// Its name.
+        name: &'a str,
+        /// The number of the attempt that begins now, from 2.
+        attempt: u32,
+        /// How many there can be.
+        of: u32,
+        /// Why the attempt before it failed.
+        reason: &'a str,
+    },
     /// A step is done with: reused, run, failed or skipped.
     Finished {
         /// Which.
@@ -86,6 +99,9 @@ pub struct StepReport {
     pub log: Option<std::path::PathBuf>,
     /// Why it ran, or was not reused.
     pub why: Vec<String>,
+    /// What came of each attempt, if there was more than one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub attempts: Vec<AttemptReport>,
     /// Differences that `--check` found, file by file; empty if none or if it was not asked for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub differences: Vec<String>,
@@ -95,6 +111,17 @@ pub struct StepReport {
     /// The last lines of a failed step's log.
     #[serde(skip)]
     pub log_tail: Vec<String>,
+}
+
+/// One of several attempts at a step.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct AttemptReport {
+    /// Its number, from 1.
+    pub attempt: u32,
+    /// Why it failed; `None` if it did not.
+    pub reason: Option<String>,
+    /// How long it took.
+    pub seconds: f64,
 }
 
 /// How a step's outputs came to be.

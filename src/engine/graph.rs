@@ -315,12 +315,14 @@ pub struct Resources {
     pub gpus: u32,
     /// The longest that it may take.
     pub timeout: Option<Duration>,
+    /// How often it is tried again after it failed.
+    pub retries: u32,
 }
 
 impl Default for Resources {
     /// One processor, and no limits.
     fn default() -> Self {
-        Self { cpus: 1, memory: None, gpus: 0, timeout: None }
+        Self { cpus: 1, memory: None, gpus: 0, timeout: None, retries: 0 }
     }
 }
 

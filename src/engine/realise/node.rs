@@ -6,7 +6,7 @@ use kiln_cache::{Digest, Realisation};
 
 use crate::{
     attempt::{Failed, Purpose},
-    event::How,
+    event::{AttemptReport, How},
     key::Places,
 };
 
@@ -56,6 +56,7 @@ pub(super) struct Node {
     pub(super) checked: bool,
     pub(super) differences: Vec<String>,
     pub(super) failure: Option<Failed>,
+    pub(super) attempts: Vec<AttemptReport>,
     /// While it ran, something that it read was made anew and came out differently.
     pub(super) stale: bool,
     /// When its last run began.
@@ -78,6 +79,7 @@ impl Node {
             checked: false,
             differences: Vec::new(),
             failure: None,
+            attempts: Vec::new(),
             stale: false,
             started: None,
             announced: false,

@@ -15,7 +15,7 @@ use super::{
     node::{Demand, Node, Phase},
 };
 use crate::{
-    attempt::{Input, Order, Outcome, Purpose, Workshop},
+    attempt::{Carried, Input, News, Order, Outcome, Purpose, Workshop},
     estimate::{Basis, Estimates},
     event::{Event, How},
     explain::{self, Reason},
@@ -34,8 +34,8 @@ const FLUSH_EVERY: Duration = Duration::from_secs(1);
 const FORECAST_EVERY: Duration = Duration::from_secs(1);
 
 enum Message {
-    Waiting(StepId),
-    Done(StepId, Outcome),
+    News(StepId, News),
+    Done(StepId, Carried),
 }
 
 /// The owner of a build's state.
@@ -120,10 +120,10 @@ impl<'a, 'b> Owner<'a, 'b> {
                     let order = self.start(step);
                     let (sender, workshop) = (sender.clone(), &workshop);
                     scope.spawn(move || {
-                        let waiting = || drop(sender.send(Message::Waiting(step)));
-                        let outcome = workshop.carry_out(&order, &waiting);
+                        let tell = |news| drop(sender.send(Message::News(step, news)));
+                        let carried = workshop.carry_out(&order, &tell);
                         // The owner listens until the last worker is done.
-                        drop(sender.send(Message::Done(step, outcome)));
+                        drop(sender.send(Message::Done(step, carried)));
                     });
                 }
                 if self.slots.running() == 0 {
@@ -134,13 +134,11 @@ impl<'a, 'b> Owner<'a, 'b> {
                     self.tell_forecast(steps);
                 }
                 match receiver.recv_timeout(FORECAST_EVERY) {
-                    Ok(Message::Waiting(step)) => {
-                        let name = &self.context.graph.step(step).name;
-                        (self.emit)(Event::Waiting { step, name });
-                    }
-                    Ok(Message::Done(step, outcome)) => {
+                    Ok(Message::News(step, news)) => self.pass_on(step, &news),
+                    Ok(Message::Done(step, carried)) => {
                         self.slots.release(step);
-                        self.done(step, outcome);
+                        self.nodes[step.index()].attempts = carried.attempts;
+                        self.done(step, carried.outcome);
                     }
                     Err(mpsc::RecvTimeoutError::Timeout) => {}
                     Err(mpsc::RecvTimeoutError::Disconnected) => return Ok(()),
@@ -156,6 +154,17 @@ impl<'a, 'b> Owner<'a, 'b> {
                 }
             }
         })
+    }
+
+    /// Tells what a worker says of its step.
+    fn pass_on(&mut self, step: StepId, news: &News) {
+        let name = &self.context.graph.step(step).name;
+        (self.emit)(match news {
+            News::Waiting => Event::Waiting { step, name },
+            News::Retrying { attempt, of, reason } => {
+                Event::Retrying { step, name, attempt: *attempt, of: *of, reason }
+            }
+        });
     }
 
     /// Begins nothing more.

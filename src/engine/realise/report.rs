@@ -56,6 +56,10 @@ impl Owner<'_, '_> {
             seconds: result.map_or(0.0, |result| result.cost.seconds),
             log: log.map(|log| store.path(&log)),
             why: node.why.clone(),
+            attempts: match node.attempts.as_slice() {
+                [] | [_] => Vec::new(),
+                several => several.to_vec(),
+            },
             differences: node.differences.clone(),
             log_tail: node.failure.as_ref().map(|failed| failed.tail.clone()).unwrap_or_default(),
             help: node.failure.as_ref().and_then(|failed| failed.help.clone()),

@@ -109,6 +109,12 @@ pub(crate) const STEP: &[Key] = &[
         "The longest that it may take: `\"90s\"`, `\"1h30m\"`, or seconds. Not in the key.",
     ),
     key(
+        "retries",
+        "whole number from 0",
+        Presence::Default("0"),
+        "How often it is tried again, in a fresh sandbox, after it crashed, took too long or left an output out. Not in the key.",
+    ),
+    key(
         "determinism",
         "`\"bitwise\"` or `\"none\"`",
         Presence::Default("\"bitwise\""),

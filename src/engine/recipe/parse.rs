@@ -3,7 +3,7 @@
 //! Every key of [`language`](super::language) is read here; a builder's arguments are kept as they
 //! are, with their places. Unaware of the catalogue.
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 use toml::de::{DeTable, DeValue};
 
@@ -354,15 +354,11 @@ fn step<'a>(key: &'a KeyNode<'a>, node: &'a Node<'a>, problems: &mut Problems) -
 
 fn read_resources(table: &DeTable<'_>, problems: &mut Problems) -> Resources {
     let mut resources = Resources::default();
-    if let Some(node) = table.get("cpus") {
-        match params::scalar(node) {
-            Ok(Value::Int(cpus @ 1..=65_536)) => resources.cpus = cpus as u32,
-            Ok(Value::Int(number)) => {
-                let why = format!("expected a whole number from 1 to 65536, found {number}");
-                problems.push(problems.at(node.span(), "`cpus` is out of range", why));
-            }
-            _ => problems.push(wrong_type(node, "cpus", "a whole number from 1", problems)),
-        }
+    if let Some(cpus) = count(table, "cpus", 1..=65_536, problems) {
+        resources.cpus = cpus;
+    }
+    if let Some(retries) = count(table, "retries", 0..=100, problems) {
+        resources.retries = retries;
     }
     if let Some(node) = table.get("memory") {
         let expected = "a size such as `\"512MiB\"` or `\"2GB\"`, or bytes";
@@ -375,6 +371,32 @@ fn read_resources(table: &DeTable<'_>, problems: &mut Problems) -> Resources {
             quantity(node, "timeout", expected, quantity::time, quantity::time_seconds, problems);
     }
     resources
+}
+
+/// The whole number under `key`, if there is one in `range`; another value is reported.
+fn count(
+    table: &DeTable<'_>,
+    key: &str,
+    range: RangeInclusive<u32>,
+    problems: &mut Problems,
+) -> Option<u32> {
+    let node = table.get(key)?;
+    let (least, most) = (range.start(), range.end());
+    match params::scalar(node) {
+        Ok(Value::Int(number)) => {
+            let count = u32::try_from(number).ok().filter(|count| range.contains(count));
+            if count.is_none() {
+                let why = format!("expected a whole number from {least} to {most}, found {number}");
+                problems.push(problems.at(node.span(), format!("`{key}` is out of range"), why));
+            }
+            count
+        }
+        _ => {
+            let expected = format!("a whole number from {least}");
+            problems.push(wrong_type(node, key, &expected, problems));
+            None
+        }
+    }
 }
 
 fn deployment<'a>(

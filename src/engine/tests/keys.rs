@@ -334,6 +334,8 @@ const NOT_IN_THE_KEY: &[Change] = &[
     }),
     ("cpus", |case| case.step.resources.cpus = 64),
     ("memory", |case| case.step.resources.memory = Some(1 << 30)),
+    ("gpus, of which there may be more or fewer", |case| case.step.resources.gpus += 1),
+    ("retries", |case| case.step.resources.retries = 3),
     ("timeout", |case| case.step.resources.timeout = Some(Duration::from_secs(1))),
     ("sources that are not read", |case| {
         drop(

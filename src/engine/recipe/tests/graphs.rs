@@ -159,6 +159,7 @@ run = "x $HOME $${Y} ${params.n}${params.r} ${sources.d} > ${out}"
 cpus = 2
 memory = "1GiB"
 timeout = "2m"
+retries = 2
 env = { L = "${params.l}", N = 1, B = true, D = "${sources.d}" }
 pass_env = ["Z", "A"]
 tools = ["sed", "awk"]
@@ -186,6 +187,7 @@ outputs = ["z", "y"]
     assert_eq!(a.toolchain, Toolchain::Tools(vec!["awk".into(), "sed".into()]));
     assert_eq!((a.resources.cpus, a.resources.memory), (2, Some(1 << 30)));
     assert_eq!(a.resources.timeout, Some(Duration::from_secs(120)));
+    assert_eq!(a.resources.retries, 2);
     assert_eq!((a.determinism, a.network, a.platform), (Determinism::Bitwise, false, true));
 
     let b = graph.step(graph.find("b").unwrap());

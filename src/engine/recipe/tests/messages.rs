@@ -38,7 +38,7 @@ gpus = 1
 builder = "validate"
 data = "${sources.a}"
 suite = "${sources.a}"
-retries = 3
+retires = 3
 files = ["x"]
 dta = 1
 [deploy.p]
@@ -60,13 +60,13 @@ strategy = "canary"
     kiln.toml:10:1: unknown key `gpus`: a `command` step has no such key
        at «gpus»
        help: did you mean `cpus`?
-    kiln.toml:15:1: unknown key `retries`: builder `validate` has no such key
-       at «retries»
-       help: its keys: `data`, `suite`, `builder`, `description`, `cpus`, `memory`, `timeout`, `determinism`
+    kiln.toml:15:1: unknown key `retires`: builder `validate` has no such key
+       at «retires»
+       help: did you mean `retries`?
     kiln.toml:16:1: unknown key `files`: builder `validate` has no such key
        at «files»
        note: `files` is for steps that run a program, without `builder`
-       help: its keys: `data`, `suite`, `builder`, `description`, `cpus`, `memory`, `timeout`, `determinism`
+       help: its keys: `data`, `suite`, `builder`, `description`, `cpus`, `memory`, `timeout`, `retries`, `determinism`
     kiln.toml:17:1: unknown key `dta`: builder `validate` has no such key
        at «dta»
        help: did you mean `data`?

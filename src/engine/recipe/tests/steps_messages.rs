@@ -437,6 +437,10 @@ determinism = "bitwize"
 run = "x"
 memory = [1]
 timeout = 1.5
+retries = -1
+[steps.d]
+run = "x"
+retries = "often"
 "#), @r###"
     kiln.toml:5:8: `cpus` is out of range: expected a whole number from 1 to 65536, found 0
        at «0»
@@ -463,6 +467,10 @@ timeout = 1.5
        at «[1]»
     kiln.toml:18:11: `timeout` has the wrong type: expected a time such as `"90s"` or `"1h30m"`, or seconds, found the number 1.5
        at «1.5»
+    kiln.toml:19:11: `retries` is out of range: expected a whole number from 0 to 100, found -1
+       at «-1»
+    kiln.toml:22:11: `retries` has the wrong type: expected a whole number from 0, found the text "often"
+       at «"often"»
     "###);
 }
 
