@@ -91,6 +91,9 @@ fn readable(manifest: &Manifest) -> BTreeMap<(Part, String), Fact> {
             _ => None,
         };
         let text = match &item.value {
+            // One without entries has nothing else to tell of it.
+            ManifestValue::List(0) if at.len() > 1 && at[0] == "args" => "[]".to_owned(),
+            ManifestValue::Table(0) if at.len() > 1 && at[0] == "args" => "{}".to_owned(),
             // The entries themselves tell more than their number.
             ManifestValue::List(_) | ManifestValue::Table(_) => continue,
             value => show(value, &label),
@@ -228,6 +231,21 @@ mod tests {
         let lines: Vec<String> = changes(&one, &two).iter().map(Change::line).collect();
         assert_eq!(lines, ["epochs: 60 → 100"]);
         assert!(changes(&one, &one).is_empty());
+    }
+
+    #[test]
+    fn a_list_that_was_emptied_or_left_out_says_so() {
+        let empty = manifest(vec![(&["args", "weights"], ManifestValue::List(0), None)]);
+        let full = manifest(vec![
+            (&["args", "weights"], ManifestValue::List(1), None),
+            (&["args", "weights", "0"], ManifestValue::Int(3), None),
+        ]);
+        let none = manifest(Vec::new());
+        let lines = |one: &Manifest, two: &Manifest| -> Vec<String> {
+            changes(one, two).iter().map(Change::line).collect()
+        };
+        assert_eq!(lines(&none, &empty), ["weights: new, []"]);
+        assert_eq!(lines(&full, &empty), ["weights: new, []", "weights[0]: gone, was 3"]);
     }
 
     #[test]

@@ -256,6 +256,8 @@ impl<'a, 'b> Owner<'a, 'b> {
             Some(recorded) if recorded.isolation >= self.isolation => {
                 node.result = Some(recorded);
                 node.how = How::Reused;
+                // It may have been about to run, before what it reads came out differently.
+                node.why.clear();
                 node.phase = Phase::Known;
                 self.provide(step);
                 self.notify(step);
@@ -294,7 +296,10 @@ impl<'a, 'b> Owner<'a, 'b> {
                 (self.emit)(Event::Note(&text));
                 return self.announce(step);
             }
-            node.why = Reason::Check.lines();
+            // A step that ran for a reason of its own ran for that.
+            if node.how != How::Ran {
+                node.why = Reason::Check.lines();
+            }
             node.phase = Phase::Gathering(Purpose::Check(Box::new(result.clone())));
             self.gather(step);
         } else {
@@ -499,6 +504,9 @@ impl<'a, 'b> Owner<'a, 'b> {
         let differs = node.result.as_ref().is_some_and(|before| before.outputs != result.outputs);
         node.result = Some(result);
         node.how = how;
+        if how != How::Ran {
+            node.why.clear();
+        }
         node.phase = Phase::Known;
         if differs {
             self.reconsider_after(step);

@@ -87,7 +87,7 @@ impl Owner<'_, '_> {
                     let Some(shown) = report.outputs.get_mut(&output.name) else { continue };
                     let path = match self.context.graph.origin(reference) {
                         Reference::Source(source) if self.options.targets.contains(&id) => {
-                            self.resolution.sources[&source].present(self.context.store).ok()
+                            self.resolution.sources[&source].lasting(self.context.store)
                         }
                         _ => None,
                     };

@@ -96,6 +96,11 @@ impl Local {
         self.in_place
     }
 
+    /// Whether the place where steps read it is there after the build.
+    pub(super) fn is_lasting(&self) -> bool {
+        !self.in_place || !matches!(self.shape, Shape::Tree { folder: None, .. })
+    }
+
     /// Where a step can read it; `object` is what it was found to be.
     pub(super) fn present(&self, store: &Store, object: Object) -> Result<PathBuf, PresentError> {
         // What is read where it lies has to be what was hashed when the step begins, not only when it ends.

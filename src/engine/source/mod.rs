@@ -350,6 +350,13 @@ impl Resolved {
         }
     }
 
+    /// Where its bytes lie when the build is over. A large glob has no such place: its files are laid out for the
+    /// steps that read them.
+    pub(crate) fn lasting(&self, store: &Store) -> Option<PathBuf> {
+        let lasts = self.local.as_ref().is_none_or(Local::is_lasting);
+        lasts.then(|| self.present(store).ok()).flatten()
+    }
+
     /// The file that is no longer what it was when it was hashed, if there is one. Always none for snapshots.
     pub fn changed(&self) -> Option<PathBuf> {
         self.local.as_ref().filter(|local| local.is_in_place()).and_then(Local::changed)

@@ -56,6 +56,8 @@ pub static CATALOGUE: Catalogue = Catalogue {
                 arg("inputs", Type::List(&Type::Input), Default("[]")),
                 arg("text", Type::Text, Default("\"\"")),
                 arg("number", NUMBER, Default("0")),
+                arg("rate", Type::Float { min: -1e300, max: 1e300 }, Optional),
+                arg("weights", Type::List(&NUMBER), Optional),
                 arg("fragile", Type::Bool, Default("false")),
                 arg("parts", Type::Map(&NUMBER), Required),
                 Arg {

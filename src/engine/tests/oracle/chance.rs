@@ -9,6 +9,12 @@ impl Chance {
         Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0x5DEE_CE66)
     }
 
+    /// The sequence that belongs to part `part` of `seed`: what one part draws does not move the others.
+    pub fn part(seed: u64, part: u64) -> Self {
+        let mut whole = Self::new(seed);
+        Self::new(whole.next() ^ part.wrapping_mul(0xD6E8_FEB8_6659_FD93))
+    }
+
     /// Any number.
     pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);

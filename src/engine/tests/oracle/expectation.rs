@@ -1,17 +1,15 @@
-//! What a build must come to, worked out from the graph alone: no store, no keys, no order of execution.
+//! What a build must come to, worked out from the draft alone: no store, no keys, no order of execution.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use kiln_cache::{Digest, Object};
-use kiln_engine::{
-    event::StepReport,
-    graph::{Determinism, Graph, Origin, Reference, Step, StepId},
-    place,
-};
+use kiln_cache::Object;
+use kiln_engine::event::StepReport;
 
 use crate::{
-    draft::{Draft, FileDraft, Shape, SourceDraft},
-    function::{Made, made, readings, tree},
+    draft::{Draft, FileDraft, Link, PART, Shape, SourceDraft},
+    drafted::released,
+    function::{Made, made, object, tree},
+    reading::place_name,
 };
 
 /// What must become of a step.
@@ -20,100 +18,124 @@ pub enum Fate {
     /// It has this result, from these readings.
     Made { readings: String, outputs: BTreeMap<String, Object>, accepted: Option<bool> },
     /// It cannot do what it must.
-    Fails,
+    Fails { readings: String },
     /// Something that it needs does not exist.
     Unreachable,
 }
 
-/// What must become of the steps `closure`, given what was reported of steps that wobble.
-pub fn expected(
-    draft: &Draft,
-    graph: &Graph,
-    closure: &[StepId],
-    reports: &BTreeMap<String, StepReport>,
-) -> BTreeMap<StepId, Fate> {
-    let mut fates: BTreeMap<StepId, Fate> = BTreeMap::new();
-    for &id in closure {
-        let fate = fate(draft, graph, graph.step(id), &fates, reports);
-        fates.insert(id, fate);
-    }
-    fates
-}
-
-fn fate(
-    draft: &Draft,
-    graph: &Graph,
-    step: &Step,
-    fates: &BTreeMap<StepId, Fate>,
-    reports: &BTreeMap<String, StepReport>,
-) -> Fate {
-    let content = |reference| content(draft, graph, fates, reference);
-    let missing =
-        |input: &Reference| matches!(input, Reference::Output(..)) && content(*input).is_none();
-    if step.inputs.iter().any(missing) {
-        return Fate::Unreachable;
-    }
-    let mut files = BTreeMap::new();
-    for (pattern, _) in &step.files {
-        let source =
-            draft.sources.iter().find(|source| source.place == *pattern).expect("a source's place");
-        files.extend(source.paths().map(|(path, file)| (path, object(file))));
-    }
-    let mut places: Vec<Reference> = Vec::new();
-    let readings = readings(step, &files, &mut |reference| {
-        let at = places.iter().position(|&other| other == reference).unwrap_or_else(|| {
-            places.push(reference);
-            places.len() - 1
-        });
-        let object = content(reference);
-        let extension = object.map_or_else(String::new, |_| extension(draft, graph, reference));
-        (place::file_name(at as u32, &extension), object)
-    });
-    let Made::Outputs(contents, verdict) = made(step, &readings, 0) else { return Fate::Fails };
-    let mut outputs: BTreeMap<String, Object> =
-        contents.iter().map(|(name, content)| (name.clone(), content.object())).collect();
-    if step.determinism == Determinism::None
-        && let Some(report) = reports.get(&step.name)
-    {
-        outputs =
-            report.outputs.iter().map(|(name, output)| (name.clone(), output.object())).collect();
-    }
-    let accepted = verdict.map(|verdict| verdict.accepted);
-    for output in &step.outputs {
-        if let Some(object) = output.alias.filter(|_| accepted == Some(true)).and_then(&content) {
-            outputs.insert(output.name.clone(), object);
+impl Fate {
+    /// What it reads, if all of that exists.
+    pub fn readings(&self) -> Option<&str> {
+        match self {
+            Self::Made { readings, .. } | Self::Fails { readings } => Some(readings),
+            Self::Unreachable => None,
         }
     }
-    Fate::Made { readings, outputs, accepted }
 }
 
-/// What a reference stands for, if it stands for anything.
-fn content(
-    draft: &Draft,
-    graph: &Graph,
-    fates: &BTreeMap<StepId, Fate>,
-    reference: Reference,
-) -> Option<Object> {
-    match reference {
-        Reference::Output(id, number) => match &fates[&id] {
-            Fate::Made { outputs, .. } => {
-                outputs.get(&graph.step(id).outputs[number as usize].name).copied()
-            }
-            Fate::Fails | Fate::Unreachable => None,
-        },
-        Reference::Source(id) => match &graph.source(id).origin {
-            Origin::Deployment { .. } => {
-                draft.pointer.as_ref().map(|text| Object::file(Digest::of(text.as_bytes())))
-            }
-            origin => Some(source_content(source(draft, origin))),
-        },
+/// A draft, and what must become of some of its steps.
+pub struct Expected<'a> {
+    pub draft: &'a Draft,
+    pub fates: BTreeMap<usize, Fate>,
+}
+
+impl<'a> Expected<'a> {
+    /// What must become of the steps `closure`, given what was reported of steps that wobble.
+    pub fn new(
+        draft: &'a Draft,
+        closure: &BTreeSet<usize>,
+        reports: &BTreeMap<String, StepReport>,
+    ) -> Self {
+        let mut expected = Self { draft, fates: BTreeMap::new() };
+        for &at in closure {
+            let fate = expected.fate(at, reports);
+            expected.fates.insert(at, fate);
+        }
+        expected
     }
-}
 
-fn source<'a>(draft: &'a Draft, origin: &Origin) -> &'a SourceDraft {
-    let (Origin::Path(text) | Origin::Glob(text)) = origin else { panic!("a local source") };
-    let place = text.trim_end_matches("/*.txt");
-    draft.sources.iter().find(|source| source.place == place).expect("a source's place")
+    fn fate(&self, at: usize, reports: &BTreeMap<String, StepReport>) -> Fate {
+        let step = &self.draft.steps[at];
+        let missing = |link: &Link| matches!(link, Link::Step(..)) && self.content(*link).is_none();
+        if step.links().iter().any(missing) {
+            return Fate::Unreachable;
+        }
+        let reading = self.draft.reading(at);
+        let places = reading.places();
+        let readings = reading.text(&mut |link| {
+            let place = places.iter().position(|&other| other == link).expect("it was placed");
+            let object = self.content(link);
+            let extension = object.map_or("", |_| self.extension(link));
+            (place_name(place, extension), object)
+        });
+        let Made::Outputs(contents, verdict) = made(&reading, &readings, 0) else {
+            return Fate::Fails { readings };
+        };
+        let mut outputs: BTreeMap<String, Object> =
+            contents.iter().map(|(name, content)| (name.clone(), content.object())).collect();
+        if step.wobbles
+            && let Some(report) = reports.get(&step.name)
+        {
+            let reported = report.outputs.iter();
+            outputs = reported.map(|(name, output)| (name.clone(), output.object())).collect();
+        }
+        let accepted = verdict.map(|verdict| verdict.accepted);
+        if let (Some((number, link)), Some(true)) = (step.alias(), accepted)
+            && let Some(object) = self.content(link)
+        {
+            outputs.insert(step.outputs()[number].0.clone(), object);
+        }
+        Fate::Made { readings, outputs, accepted }
+    }
+
+    /// What a link stands for, if it stands for anything.
+    pub fn content(&self, link: Link) -> Option<Object> {
+        match self.draft.settled(link) {
+            Link::Step(at, number) => match self.fates.get(&at)? {
+                Fate::Made { outputs, .. } => {
+                    outputs.get(&self.draft.steps[at].outputs()[number].0).copied()
+                }
+                Fate::Fails { .. } | Fate::Unreachable => None,
+            },
+            Link::Live => self.draft.live.map(released),
+            Link::Part => self.draft.staged.map(released),
+            Link::Source(at) => Some(source_content(&self.draft.sources[at])),
+        }
+    }
+
+    /// The extension under which a step sees a link that stands for something.
+    pub fn extension(&self, link: Link) -> &str {
+        fn of(name: &str) -> &'static str {
+            [".csv.gz", ".csv", ".json", ".txt.gz", ".d"]
+                .into_iter()
+                .find(|suffix| name.ends_with(suffix))
+                .map_or("", |suffix| &suffix[1..])
+        }
+        match self.draft.origin(link) {
+            Link::Source(at) => match self.draft.sources[at].shape {
+                Shape::File | Shape::Folder => of(&self.draft.sources[at].place),
+                Shape::Glob => "",
+            },
+            Link::Live => "",
+            Link::Part => of(PART),
+            Link::Step(at, number) => of(&self.draft.steps[at].outputs()[number].1),
+        }
+    }
+
+    /// The objects with bytes of their own that a step makes, by output.
+    pub fn own(&self, at: usize) -> BTreeMap<String, Object> {
+        let Some(Fate::Made { outputs, .. }) = self.fates.get(&at) else { return BTreeMap::new() };
+        let step = &self.draft.steps[at];
+        let alias = step.alias().map(|(number, _)| step.outputs()[number].0.clone());
+        let own = outputs.iter().filter(|(name, _)| Some(*name) != alias.as_ref());
+        own.map(|(name, object)| (name.clone(), *object)).collect()
+    }
+
+    /// The steps with these readings.
+    pub fn readers<'b>(&'b self, readings: &'b str) -> impl Iterator<Item = usize> + 'b {
+        let fates = self.fates.iter();
+        fates.filter(move |(_, fate)| fate.readings() == Some(readings)).map(|(&at, _)| at)
+    }
 }
 
 fn source_content(source: &SourceDraft) -> Object {
@@ -132,30 +154,5 @@ fn source_content(source: &SourceDraft) -> Object {
         Shape::File => object(&source.files[""]),
         Shape::Folder => files(|_| true, ""),
         Shape::Glob => files(|name| name.ends_with(".txt"), &format!("{}/", source.place)),
-    }
-}
-
-fn object(file: &FileDraft) -> Object {
-    let digest = Digest::of(file.text.as_bytes());
-    if file.executable { Object::program(digest) } else { Object::file(digest) }
-}
-
-/// The extension under which a step sees a reference that stands for something.
-fn extension(draft: &Draft, graph: &Graph, reference: Reference) -> String {
-    match graph.origin(reference) {
-        Reference::Source(id) => match &graph.source(id).origin {
-            Origin::Path(path) => match source(draft, &Origin::Path(path.clone())).shape {
-                Shape::File => path.rsplit_once('/').map_or_else(String::new, |(_, name)| {
-                    name.split_once('.')
-                        .map_or_else(String::new, |(_, extension)| extension.to_owned())
-                }),
-                Shape::Folder | Shape::Glob => String::new(),
-            },
-            Origin::Glob(_) | Origin::Deployment { .. } => String::new(),
-        },
-        Reference::Output(id, number) => {
-            let file = &graph.step(id).outputs[number as usize].file;
-            file.split_once('.').map_or_else(String::new, |(_, extension)| extension.to_owned())
-        }
     }
 }

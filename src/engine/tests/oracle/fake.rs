@@ -1,9 +1,10 @@
 //! An executor that computes instead of running programs, and remembers what it was asked for.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     os::unix::fs::PermissionsExt as _,
+    path::Path,
     sync::{
         Mutex,
         atomic::{AtomicU64, Ordering},
@@ -18,7 +19,10 @@ use kiln_engine::{
     sandbox::Exit,
 };
 
-use crate::function::{Content, Made, made, readings};
+use crate::{
+    evaluated::reading,
+    function::{Content, Made, made},
+};
 
 /// One run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,21 +31,32 @@ pub struct Ran {
     pub step: String,
     /// Everything that it read.
     pub readings: String,
-    /// Whether it did what it must.
-    pub succeeded: bool,
+    /// Outputs with bytes of their own, if it did what it must.
+    pub made: Option<BTreeMap<String, Object>>,
 }
 
 /// See the module.
-#[derive(Default)]
 pub struct Fake {
     /// Steps that fail this time, whatever they read. What a step that wobbles had made before could not be told
     /// from a report of its failure, so that those never do.
     pub flaky: BTreeSet<String>,
+    /// How well it says that it keeps steps apart.
+    pub isolation: Isolation,
     ran: Mutex<Vec<Ran>>,
     count: AtomicU64,
 }
 
 impl Fake {
+    /// One that ran nothing.
+    pub fn new() -> Self {
+        Self {
+            flaky: BTreeSet::new(),
+            isolation: Isolation::Full,
+            ran: Mutex::default(),
+            count: AtomicU64::new(0),
+        }
+    }
+
     /// What ran since the last call, in order.
     pub fn take(&self) -> Vec<Ran> {
         std::mem::take(&mut self.ran.lock().unwrap())
@@ -50,7 +65,7 @@ impl Fake {
 
 impl Executor for Fake {
     fn isolation(&self) -> Isolation {
-        Isolation::Full
+        self.isolation
     }
 
     fn execute(&self, job: &Job<'_>) -> Result<Executed, ExecuteError> {
@@ -64,8 +79,8 @@ impl Executor for Fake {
             let executable = fs::metadata(path).unwrap().permissions().mode() & 0o100 != 0;
             (name.clone(), if executable { Object::program(digest) } else { Object::file(digest) })
         });
-        let files = files.collect();
-        let readings = readings(job.step, &files, &mut |reference| {
+        let reading = reading(job.step, files.collect());
+        let text = reading.text(&mut |reference| {
             let input = job
                 .inputs
                 .iter()
@@ -74,7 +89,7 @@ impl Executor for Fake {
             let content = input.content.as_ref().map(|(object, path)| {
                 match object.kind {
                     Kind::File => {
-                        assert_eq!(Digest::of(&fs::read(path).unwrap()), object.digest, "{path:?}")
+                        assert_eq!(Digest::of(&fs::read(path).unwrap()), object.digest, "{path:?}");
                     }
                     Kind::Tree => assert!(path.is_dir(), "{path:?}"),
                 }
@@ -82,45 +97,52 @@ impl Executor for Fake {
             });
             (input.place.clone(), content)
         });
-        let mut result = made(job.step, &readings, count);
+        let mut result = made(&reading, &text, count);
         if self.flaky.contains(&job.step.name) && job.step.determinism == Determinism::Bitwise {
             result = Made::Failure;
         }
-        fs::write(job.log, &readings).unwrap();
+        fs::write(job.log, &text).unwrap();
         let outputs = job.scratch.join("out");
         fs::create_dir(&outputs).unwrap();
+        let mut ran = Ran { step: job.step.name.clone(), readings: text, made: None };
         let mut verdict = None;
-        let succeeded = result != Made::Failure;
         if let Made::Outputs(contents, said) = result {
             verdict = said;
-            for output in &job.step.outputs {
-                let path = outputs.join(&output.file);
-                match contents.get(&output.name) {
-                    Some(Content::File { text, executable }) => {
-                        fs::write(&path, text).unwrap();
-                        let mode = if *executable { 0o755 } else { 0o644 };
-                        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-                    }
-                    Some(Content::Folder(files)) => {
-                        for (name, text) in files {
-                            let inner = path.join(name);
-                            fs::create_dir_all(inner.parent().unwrap()).unwrap();
-                            fs::write(inner, text).unwrap();
-                        }
-                    }
-                    None => {}
+            for (name, file, _) in &reading.outputs {
+                if let Some(content) = contents.get(name) {
+                    write(&outputs.join(file), content);
                 }
             }
+            let objects = contents.iter().map(|(name, content)| (name.clone(), content.object()));
+            ran.made = Some(objects.collect());
         }
-        self.ran.lock().unwrap().push(Ran { step: job.step.name.clone(), readings, succeeded });
+        let exit = Exit::Code(i32::from(ran.made.is_none()));
+        self.ran.lock().unwrap().push(ran);
         Ok(Executed {
-            exit: Exit::Code(if succeeded { 0 } else { 1 }),
+            exit,
             verdict,
-            isolation: Isolation::Full,
+            isolation: self.isolation,
             cpu_seconds: 0.0,
             peak_memory: 0,
             wall: Duration::from_millis(1),
             outputs,
         })
+    }
+}
+
+fn write(path: &Path, content: &Content) {
+    match content {
+        Content::File { text, executable } => {
+            fs::write(path, text).unwrap();
+            let mode = if *executable { 0o755 } else { 0o644 };
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        }
+        Content::Folder(files) => {
+            for (name, text) in files {
+                let inner = path.join(name);
+                fs::create_dir_all(inner.parent().unwrap()).unwrap();
+                fs::write(inner, text).unwrap();
+            }
+        }
     }
 }

@@ -2,73 +2,11 @@
 //!
 //! Results are cut down to few values, so that different inputs often give the same output.
 
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::collections::BTreeMap;
 
 use kiln_cache::{Digest, Leaf, Object, Tree, Verdict};
-use kiln_engine::graph::{Determinism, Part, Reference, Step, Value};
 
-/// What a step sees of an input: the name in the folder of inputs, and the content.
-pub type Seen = (String, Option<Object>);
-
-/// Everything that a step reads, as text: equal for two runs exactly if they may share a result.
-pub fn readings(
-    step: &Step,
-    files: &BTreeMap<String, Object>,
-    see: &mut dyn FnMut(Reference) -> Seen,
-) -> String {
-    let outputs: Vec<_> = step.outputs.iter().map(|output| (&output.name, &output.file)).collect();
-    let mut text = format!(
-        "{} {:?} {:?} {:?} {} {files:?} ",
-        step.builder, step.determinism, outputs, step.toolchain, step.salt
-    );
-    for (name, value) in step.args.iter().chain(&step.env) {
-        let _ = write!(text, "{name}=");
-        read(value, step, see, &mut text);
-    }
-    text
-}
-
-fn read(value: &Value, step: &Step, see: &mut dyn FnMut(Reference) -> Seen, text: &mut String) {
-    let mut input = |reference, text: &mut String| {
-        let (name, object) = see(reference);
-        let object = object.map_or("absent".to_owned(), |object| object.to_string());
-        let _ = write!(text, "<{name} {object}>");
-    };
-    match value {
-        Value::Bool(_) | Value::Int(_) | Value::Float(_) => {
-            let _ = write!(text, "{value:?};");
-        }
-        Value::Text(parts) => {
-            text.push('"');
-            for part in parts {
-                match part {
-                    Part::Text(piece) => {
-                        let _ = write!(text, "{piece:?}");
-                    }
-                    Part::Input(reference) => input(*reference, text),
-                    Part::Output(number) => {
-                        let _ = write!(text, "<out {}>", step.outputs[*number as usize].name);
-                    }
-                }
-            }
-            text.push('"');
-        }
-        Value::List(values) => {
-            text.push('[');
-            values.iter().for_each(|value| read(value, step, see, text));
-            text.push(']');
-        }
-        Value::Table(fields) => {
-            text.push('{');
-            for (name, value) in fields {
-                let _ = write!(text, "{name}=");
-                read(value, step, see, text);
-            }
-            text.push('}');
-        }
-        Value::Input(reference) => input(*reference, text),
-    }
-}
+use crate::{draft::FileDraft, reading::Reading};
 
 /// One output with bytes of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,38 +31,28 @@ fn number(readings: &str, what: &str) -> u64 {
     u64::from_le_bytes(digest.as_bytes()[..8].try_into().expect("eight bytes"))
 }
 
-/// What a step makes of what it reads. `nonce` matters only to steps that promise no determinism.
-pub fn made(step: &Step, readings: &str, nonce: u64) -> Made {
-    if step.args.get("fragile") == Some(&Value::Bool(true))
-        && number(readings, "fails").is_multiple_of(3)
-    {
+/// What a step makes of what it reads, `text` being the whole of it. `nonce` matters only to steps that promise no
+/// determinism.
+pub fn made<L>(reading: &Reading<L>, text: &str, nonce: u64) -> Made {
+    if reading.fragile && number(text, "fails").is_multiple_of(3) {
         return Made::Failure;
     }
-    let wobble = if step.determinism == Determinism::None { nonce % 3 } else { 0 };
+    let wobble = if reading.nondeterministic { nonce % 3 } else { 0 };
     let mut outputs = BTreeMap::new();
-    for output in step.outputs.iter().filter(|output| output.alias.is_none()) {
-        let keep = match step.args.get("parts") {
-            Some(Value::Table(parts)) => match parts.get(&output.name) {
-                Some(Value::Int(keep)) => *keep as u64,
-                _ => 4,
-            },
-            _ => 4,
-        };
-        let value = number(readings, &output.name) % (keep + 1);
-        let text = format!("{value}/{wobble}");
-        let content = if output.name.ends_with('2') {
-            let inner =
-                BTreeMap::from([("a".to_owned(), text), ("b/c".to_owned(), keep.to_string())]);
-            Content::Folder(inner)
+    for (name, ..) in reading.outputs.iter().filter(|(.., alias)| alias.is_none()) {
+        let keep = reading.keeps.get(name).copied().unwrap_or(4);
+        let value = number(text, name) % (keep + 1);
+        let said = format!("{value}/{wobble}");
+        let content = if name.ends_with('2') {
+            Content::Folder(BTreeMap::from([("a".into(), said), ("b/c".into(), keep.to_string())]))
         } else {
-            Content::File { text, executable: value == 1 }
+            Content::File { text: said, executable: value == 1 }
         };
-        outputs.insert(output.name.clone(), content);
+        outputs.insert(name.clone(), content);
     }
-    let verdict = step.gate.then(|| {
-        let value = number(readings, "verdict") % 4;
-        let Some(Value::Int(limit)) = step.args.get("limit") else { panic!("a gate has a limit") };
-        Verdict { accepted: value >= *limit as u64, reason: format!("{value} against {limit}") }
+    let verdict = reading.limit.map(|limit| {
+        let value = number(text, "verdict") % 4;
+        Verdict { accepted: value >= limit, reason: format!("{value} against {limit}") }
     });
     Made::Outputs(outputs, verdict)
 }
@@ -140,6 +68,12 @@ impl Content {
             }
         }
     }
+}
+
+/// The object that a file of a draft is.
+pub fn object(file: &FileDraft) -> Object {
+    let digest = Digest::of(file.text.as_bytes());
+    if file.executable { Object::program(digest) } else { Object::file(digest) }
 }
 
 /// The tree with these files: path, bytes, whether executable.
