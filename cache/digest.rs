@@ -3,19 +3,30 @@
 //! A file's digest is what `b3sum` prints for it. This module is unaware of what the bytes mean
 //! and of where they are kept.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// From this many bytes on, a reader is hashed in large pieces on all cores.
+use crate::mapped;
+
+/// From this many bytes on, a file is hashed on all cores.
 const PARALLEL_FROM: u64 = 1 << 20;
 /// Bytes that are read at once from a large file.
 const LARGE_PIECE: usize = 4 << 20;
 /// Bytes that are read at once from a small file.
-const SMALL_PIECE: usize = 64 << 10;
+const SMALL_PIECE: usize = 128 << 10;
+/// In so many places a large file is asked whether it is in memory.
+const PROBES: u64 = 16;
+
+thread_local! {
+    /// Where small files are read to: fresh memory for each of them would cost more than its hash.
+    static PIECE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
 
 /// 32 bytes of BLAKE3, written as 64 lower-case hexadecimal digits.
 ///
@@ -48,6 +59,17 @@ impl Digest {
         &self.0
     }
 
+    /// The digits, as ASCII.
+    pub(crate) fn hex(&self) -> [u8; 64] {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let mut text = [0u8; 64];
+        for (pair, byte) in text.chunks_exact_mut(2).zip(self.0) {
+            pair[0] = DIGITS[usize::from(byte >> 4)];
+            pair[1] = DIGITS[usize::from(byte & 15)];
+        }
+        text
+    }
+
     /// The first twelve hexadecimal digits: enough for a person to tell digests apart.
     #[must_use]
     pub fn short(&self) -> String {
@@ -56,36 +78,76 @@ impl Digest {
         text
     }
 
-    /// Reads an open file from its present position to its end; gives the digest and the number of
-    /// bytes that were read. Nothing is mapped into memory, so that a file which somebody
-    /// truncates meanwhile gives a short count and not a dead process.
-    pub(crate) fn of_file(mut file: &File, expected: u64) -> io::Result<(Self, u64)> {
-        let large = expected >= PARALLEL_FROM;
-        let mut piece = vec![0; if large { LARGE_PIECE } else { SMALL_PIECE }];
+    /// Reads an open file from its beginning; gives the digest and the number of bytes that were read.
+    ///
+    /// A large file of `expected` bytes that is in memory is hashed where it lies there, on all cores; a file that
+    /// somebody truncates meanwhile gives a short count and not a dead process. What has to come from the disk is
+    /// read in order, which is what disks are good at.
+    pub(crate) fn of_file(file: &File, expected: u64) -> io::Result<(Self, u64)> {
+        if expected < PARALLEL_FROM {
+            return PIECE.with_borrow_mut(|piece| {
+                piece.resize(SMALL_PIECE, 0);
+                Self::read_from(file, expected, piece, |hasher, bytes| hasher.update(bytes))
+            });
+        }
+        if is_in_memory(file, expected) {
+            let hash = |bytes: &[u8]| blake3::Hasher::new().update_rayon(bytes).finalize();
+            if let Some(hash) = mapped::with_bytes(file, expected, hash) {
+                return Ok((Self(*hash.as_bytes()), expected));
+            }
+        }
+        let mut piece = vec![0; LARGE_PIECE];
+        Self::read_from(file, expected, &mut piece, |hasher, bytes| hasher.update_rayon(bytes))
+    }
+
+    fn read_from(
+        file: &File,
+        expected: u64,
+        piece: &mut [u8],
+        update: impl for<'h> Fn(&'h mut blake3::Hasher, &[u8]) -> &'h mut blake3::Hasher,
+    ) -> io::Result<(Self, u64)> {
         let mut hasher = blake3::Hasher::new();
         let mut total = 0u64;
         loop {
-            let read = fill(&mut file, &mut piece)?;
-            if read == 0 {
-                return Ok((Self(*hasher.finalize().as_bytes()), total));
-            }
+            let read = fill(file, expected, piece, total)?;
             total += read as u64;
-            if large {
-                hasher.update_rayon(&piece[..read]);
-            } else {
-                hasher.update(&piece[..read]);
+            update(&mut hasher, &piece[..read]);
+            if read < piece.len() || total == expected {
+                return Ok((Self(*hasher.finalize().as_bytes()), total));
             }
         }
     }
 }
 
-/// Reads until the piece is full or the file ends.
-fn fill(file: &mut impl Read, piece: &mut [u8]) -> io::Result<usize> {
+/// Whether a file of `bytes` bytes seems to be in memory, as far as a few places in it tell.
+fn is_in_memory(file: &File, bytes: u64) -> bool {
+    let mut byte = [0];
+    (0..PROBES).all(|nth| {
+        let at = (bytes - 1) / PROBES * nth;
+        let read = rustix::io::preadv2(
+            file,
+            &mut [io::IoSliceMut::new(&mut byte)],
+            at,
+            rustix::io::ReadWriteFlags::NOWAIT,
+        );
+        // A file system that cannot say is believed to have it.
+        !matches!(read, Err(rustix::io::Errno::AGAIN) | Ok(0))
+    })
+}
+
+/// Reads from a place on until the piece is full, the file ends, or as much was read as is expected: whether more
+/// has come meanwhile is seen in what the file looks like afterwards.
+fn fill(file: &File, expected: u64, piece: &mut [u8], at: u64) -> io::Result<usize> {
     let mut filled = 0;
     while filled < piece.len() {
-        match file.read(&mut piece[filled..]) {
+        match file.read_at(&mut piece[filled..], at + filled as u64) {
             Ok(0) => break,
-            Ok(read) => filled += read,
+            Ok(read) => {
+                filled += read;
+                if at + filled as u64 == expected {
+                    break;
+                }
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
@@ -95,13 +157,7 @@ fn fill(file: &mut impl Read, piece: &mut [u8]) -> io::Result<usize> {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        let mut text = [0u8; 64];
-        for (pair, byte) in text.chunks_exact_mut(2).zip(self.0) {
-            pair[0] = DIGITS[usize::from(byte >> 4)];
-            pair[1] = DIGITS[usize::from(byte & 15)];
-        }
-        f.pad(std::str::from_utf8(&text).expect("hexadecimal digits are ASCII"))
+        f.pad(std::str::from_utf8(&self.hex()).expect("hexadecimal digits are ASCII"))
     }
 }
 

@@ -67,28 +67,80 @@ impl TreeDir {
 pub(crate) fn encode(tree: &Tree) -> Vec<u8> {
     let mut message = Vec::new();
     for file in &tree.files {
-        let mut node = Vec::new();
-        put_bytes(&mut node, 1, file.name.as_bytes());
-        put_bytes(&mut node, 2, &digest_message(&file.digest, file.bytes));
-        if file.executable {
-            put_varint(&mut node, 4 << 3);
-            put_varint(&mut node, 1);
-        }
-        put_bytes(&mut message, 1, &node);
+        put_file(&mut message, &file.name, &file.digest, file.bytes, file.executable);
     }
     for dir in &tree.dirs {
-        let mut node = Vec::new();
-        put_bytes(&mut node, 1, dir.name.as_bytes());
-        put_bytes(&mut node, 2, &digest_message(&dir.digest, dir.listing_bytes));
-        put_bytes(&mut message, 2, &node);
+        put_dir(&mut message, &dir.name, &dir.digest, dir.listing_bytes);
     }
     for link in &tree.symlinks {
-        let mut node = Vec::new();
-        put_bytes(&mut node, 1, link.name.as_bytes());
-        put_bytes(&mut node, 2, link.target.as_bytes());
-        put_bytes(&mut message, 3, &node);
+        put_link(&mut message, &link.name, &link.target);
     }
     message
+}
+
+fn put_file(out: &mut Vec<u8>, name: &str, digest: &Digest, bytes: u64, executable: bool) {
+    let length = text_bytes(name) + digest_bytes(bytes) + if executable { 2 } else { 0 };
+    put_head(out, 1, length);
+    put_bytes(out, 1, name.as_bytes());
+    put_digest(out, digest, bytes);
+    if executable {
+        put_varint(out, 4 << 3);
+        put_varint(out, 1);
+    }
+}
+
+fn put_dir(out: &mut Vec<u8>, name: &str, digest: &Digest, listing_bytes: u64) {
+    put_head(out, 2, text_bytes(name) + digest_bytes(listing_bytes));
+    put_bytes(out, 1, name.as_bytes());
+    put_digest(out, digest, listing_bytes);
+}
+
+fn put_link(out: &mut Vec<u8>, name: &str, target: &str) {
+    put_head(out, 3, text_bytes(name) + text_bytes(target));
+    put_bytes(out, 1, name.as_bytes());
+    put_bytes(out, 2, target.as_bytes());
+}
+
+/// The digest of a `Directory` message that is never there as a whole: that of a folder with a million files is a
+/// hundred megabytes. Files first, then folders, then links, each sorted by name.
+#[derive(Debug, Default)]
+pub(crate) struct ListingDigest {
+    hasher: blake3::Hasher,
+    waiting: Vec<u8>,
+    bytes: u64,
+}
+
+impl ListingDigest {
+    const PIECE: usize = 64 << 10;
+
+    pub(crate) fn file(&mut self, name: &str, digest: &Digest, bytes: u64, executable: bool) {
+        put_file(&mut self.waiting, name, digest, bytes, executable);
+        self.hash(Self::PIECE);
+    }
+
+    pub(crate) fn dir(&mut self, name: &str, digest: &Digest, listing_bytes: u64) {
+        put_dir(&mut self.waiting, name, digest, listing_bytes);
+        self.hash(Self::PIECE);
+    }
+
+    pub(crate) fn link(&mut self, name: &str, target: &str) {
+        put_link(&mut self.waiting, name, target);
+        self.hash(Self::PIECE);
+    }
+
+    fn hash(&mut self, from: usize) {
+        if self.waiting.len() >= from {
+            self.hasher.update(&self.waiting);
+            self.bytes += self.waiting.len() as u64;
+            self.waiting.clear();
+        }
+    }
+
+    /// The digest, and how many bytes the message has.
+    pub(crate) fn finish(mut self) -> (Digest, u64) {
+        self.hash(0);
+        (Digest::from_bytes(*self.hasher.finalize().as_bytes()), self.bytes)
+    }
 }
 
 /// The `Tree` message of a whole tree: its own `Directory`, then every other one that is in it,
@@ -219,14 +271,37 @@ pub(crate) fn is_name(name: &str) -> bool {
     !(name.is_empty() || name == "." || name == ".." || name.contains(['/', '\0']))
 }
 
-fn digest_message(digest: &Digest, size: u64) -> Vec<u8> {
-    let mut message = Vec::with_capacity(72);
-    put_bytes(&mut message, 1, digest.to_string().as_bytes());
+/// Bytes of a `Digest` field, its head included.
+fn digest_bytes(size: u64) -> u64 {
+    2 + inner_digest_bytes(size)
+}
+
+fn inner_digest_bytes(size: u64) -> u64 {
+    2 + 64 + if size == 0 { 0 } else { 1 + varint_bytes(size) }
+}
+
+fn put_digest(out: &mut Vec<u8>, digest: &Digest, size: u64) {
+    put_head(out, 2, inner_digest_bytes(size));
+    put_bytes(out, 1, &digest.hex());
     if size != 0 {
-        put_varint(&mut message, 2 << 3);
-        put_varint(&mut message, size);
+        put_varint(out, 2 << 3);
+        put_varint(out, size);
     }
-    message
+}
+
+/// Bytes of a text's field, its head included.
+fn text_bytes(text: &str) -> u64 {
+    let length = text.len() as u64;
+    1 + varint_bytes(length) + length
+}
+
+fn varint_bytes(value: u64) -> u64 {
+    u64::from((64 - (value | 1).leading_zeros()).div_ceil(7))
+}
+
+fn put_head(out: &mut Vec<u8>, field: u64, length: u64) {
+    put_varint(out, field << 3 | 2);
+    put_varint(out, length);
 }
 
 fn put_varint(out: &mut Vec<u8>, mut value: u64) {
@@ -238,8 +313,7 @@ fn put_varint(out: &mut Vec<u8>, mut value: u64) {
 }
 
 fn put_bytes(out: &mut Vec<u8>, field: u64, bytes: &[u8]) {
-    put_varint(out, field << 3 | 2);
-    put_varint(out, bytes.len() as u64);
+    put_head(out, field, bytes.len() as u64);
     out.extend_from_slice(bytes);
 }
 
@@ -364,6 +438,31 @@ mod tests {
             sample().digest().to_string(),
             "debaa31036b2879b4a664b89995f5061b83adc9661b96b1cdb1c58aed5db24b1"
         );
+    }
+
+    #[test]
+    fn a_digest_in_pieces_is_that_of_the_message() {
+        let mut tree = sample();
+        let lengths = [0, 1, 127, 128, 16_383, 16_384, u64::MAX];
+        for (number, bytes) in lengths.into_iter().cycle().take(3_000).enumerate() {
+            let name = format!("b{number:05}{}", "x".repeat(number % 200));
+            let digest = Digest::of(&number.to_le_bytes());
+            tree.files.push(TreeFile { name, digest, bytes, executable: number % 3 == 0 });
+        }
+        let mut pieces = ListingDigest::default();
+        for file in &tree.files {
+            pieces.file(&file.name, &file.digest, file.bytes, file.executable);
+        }
+        for dir in &tree.dirs {
+            pieces.dir(&dir.name, &dir.digest, dir.listing_bytes);
+        }
+        for link in &tree.symlinks {
+            pieces.link(&link.name, &link.target);
+        }
+        let message = encode(&tree);
+        assert!(message.len() > 2 * ListingDigest::PIECE);
+        assert_eq!(pieces.finish(), (Digest::of(&message), message.len() as u64));
+        assert!(decode(&message).is_ok());
     }
 
     #[test]

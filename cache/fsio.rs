@@ -201,6 +201,13 @@ impl Fs {
         })
     }
 
+    /// Gives an open file its mode and the one time that everything in the store has.
+    pub(crate) fn finish(&self, path: &Path, file: &File, mode: u32) -> Result<(), FsError> {
+        self.act("set the mode of", path, || file.set_permissions(Permissions::from_mode(mode)))?;
+        let times = Timestamps { last_access: FIXED, last_modification: FIXED };
+        self.act("set the times of", path, || rustix::fs::futimens(file, &times))
+    }
+
     /// Gives an open file the present time of its file system and returns it, in nanoseconds since
     /// 1970.
     pub(crate) fn touch(&self, path: &Path, file: &File) -> Result<i64, FsError> {

@@ -111,14 +111,48 @@ impl Index {
         self.wait(record_name(key), None);
     }
 
-    /// A row of the stat cache.
-    pub(crate) fn stat(&self, key: &StatKey) -> Result<Option<Vec<u8>>, IndexError> {
-        Ok(self.find(&stat_name(key))?.map(|row| row.payload))
+    /// The rows of the stat cache under these keys, each with its place in the order of the keys.
+    pub(crate) fn stats(
+        &self,
+        keys: impl Iterator<Item = StatKey>,
+        mut found: impl FnMut(usize, &[u8]),
+    ) -> Result<(), IndexError> {
+        let view = self.view.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let names: Vec<Name> = keys.map(|key| stat_name(&key)).collect();
+        let waiting: Vec<Option<Vec<u8>>> = {
+            let pending = self.pending();
+            let row =
+                |name| pending.get(name).and_then(|(_, row)| Some(row.as_ref()?.payload.clone()));
+            names.iter().map(row).collect()
+        };
+        for (place, (name, waiting)) in names.iter().zip(waiting).enumerate() {
+            if let Some(row) = waiting {
+                found(place, &row);
+            } else if let Some(view) = &view {
+                let row =
+                    view.find(name).map_err(|error| FsError::new("read", &self.folder, error))?;
+                if let Some(row) = row {
+                    found(place, &row.payload);
+                }
+            }
+        }
+        Ok(())
     }
 
-    /// Sets a row of the stat cache.
-    pub(crate) fn put_stat(&self, key: StatKey, row: Vec<u8>) {
-        self.put(stat_name(&key), [0; IDENTITY], row);
+    /// Sets rows of the stat cache; tells how many rows wait to be written.
+    pub(crate) fn put_stats(&self, rows: impl Iterator<Item = (StatKey, Vec<u8>)>) -> usize {
+        // Made before the lock is taken.
+        let named = rows.map(|(key, payload)| {
+            let name = stat_name(&key);
+            (name, Row { name, identity: [0; IDENTITY], payload })
+        });
+        let rows: Vec<_> = named.collect();
+        let mut pending = self.pending();
+        for (name, row) in rows {
+            let number = pending.len();
+            pending.insert(name, (number, Some(row)));
+        }
+        pending.len()
     }
 
     fn put(&self, name: Name, identity: [u8; IDENTITY], payload: Vec<u8>) {
@@ -204,6 +238,18 @@ fn identity(file: &Metadata) -> [u8; IDENTITY] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl Index {
+        fn stat(&self, key: &StatKey) -> Result<Option<Vec<u8>>, IndexError> {
+            let mut found = None;
+            self.stats([*key].into_iter(), |_, row| found = Some(row.to_vec()))?;
+            Ok(found)
+        }
+
+        fn put_stat(&self, key: StatKey, row: Vec<u8>) {
+            self.put_stats([(key, row)].into_iter());
+        }
+    }
 
     fn folders() -> (tempfile::TempDir, PathBuf, PathBuf) {
         let home = tempfile::tempdir().unwrap();

@@ -1,37 +1,22 @@
-//! Files outside of the store: their digests, remembered, and snapshots of them.
-//!
-//! The stat cache trusts a remembered digest only if the file still is the one that was read, and
-//! if both of its times were older, by a margin, than a time that its file system gave before it
-//! was read. Otherwise a change within one tick of the clock would go unnoticed.
+//! Files outside of the store: their digests, and snapshots of them. Unaware of folders.
 
-use std::fs::Metadata;
-use std::os::unix::fs::MetadataExt;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use rayon::prelude::*;
 
-use crate::codec;
+use crate::clock::Moment;
 use crate::digest::Digest;
-use crate::fsio::{FsError, ctime_ns, mtime_ns};
-use crate::index::StatKey;
+use crate::fsio::FsError;
+use crate::look::{FileIdentity, Look, OpenFolder, Sort};
 use crate::object::{Kind, Object};
 use crate::scan::{FILE_MODE, OPEN_MODE};
 use crate::store::Store;
 
 /// How often a file that changes while it is read is read again.
 const TRIES: u32 = 3;
-const MAGIC: [u8; 4] = *b"KLNS";
-const VERSION: u32 = 1;
-
-/// Clocks of local file systems tick at least every 10 ms.
-const LOCAL_NS: i64 = 20_000_000;
-/// A time without a fraction is from a file system that counts in seconds, or in two.
-const COARSE_NS: i64 = 2_500_000_000;
-/// The clock of another machine may be off by this much.
-const REMOTE_NS: i64 = 120_000_000_000;
-/// `f_type` of file systems whose clock is that of another machine: NFS, SMB, CIFS, SMB2, 9P, Ceph, FUSE.
-const REMOTE_TYPES: [u32; 7] =
-    [0x6969, 0x517B, 0xFF53_4D42, 0xFE53_4D42, 0x0102_1997, 0x00C3_6400, 0x6573_5546];
+/// So many files are looked up together.
+pub(crate) const TOGETHER: usize = 512;
 
 /// Whether remembered digests count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,51 +25,6 @@ pub enum Trust {
     Cached,
     /// Every byte is read again.
     Rehash,
-}
-
-/// What tells one state of a file from another without reading it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct FileIdentity {
-    /// Device that the file is on.
-    pub dev: u64,
-    /// Inode number.
-    pub ino: u64,
-    /// Bytes.
-    pub size: u64,
-    /// Last change of the content, nanoseconds since 1970.
-    pub mtime_ns: i64,
-    /// Last change of content or attributes, nanoseconds since 1970.
-    pub ctime_ns: i64,
-}
-
-impl FileIdentity {
-    /// What the system says of a file.
-    #[must_use]
-    pub fn of(metadata: &Metadata) -> Self {
-        Self {
-            dev: metadata.dev(),
-            ino: metadata.ino(),
-            size: metadata.len(),
-            mtime_ns: mtime_ns(metadata),
-            ctime_ns: ctime_ns(metadata),
-        }
-    }
-
-    fn key(&self) -> StatKey {
-        let mut key = [0; 16];
-        key[..8].copy_from_slice(&self.dev.to_be_bytes());
-        key[8..].copy_from_slice(&self.ino.to_be_bytes());
-        key
-    }
-
-    /// Whether a change after the time `taken_ns` would have shown in the file's times.
-    ///
-    /// `margin_ns` is the resolution of the file system's clock, or more.
-    #[must_use]
-    pub fn settled_before(&self, taken_ns: i64, margin_ns: i64) -> bool {
-        let youngest = self.mtime_ns.max(self.ctime_ns);
-        youngest.saturating_add(margin_ns) < taken_ns
-    }
 }
 
 /// A file and the digest of its bytes.
@@ -98,6 +38,28 @@ pub struct FileDigest {
     pub executable: bool,
     /// What it looked like before and after it was read.
     pub identity: FileIdentity,
+}
+
+impl FileDigest {
+    /// Whether the file at `path`, links followed, is what it was.
+    ///
+    /// A hard link made or removed by somebody else changes the ctime and nothing else, so that a new ctime alone has
+    /// the content decide.
+    #[must_use]
+    pub fn is_still(&self, path: &Path) -> bool {
+        let look = || std::fs::metadata(path).ok().map(|metadata| Look::of(&metadata));
+        let Some(now) = look().filter(|look| look.sort == Sort::File) else { return false };
+        let Self { identity, executable, .. } = *self;
+        if now.executable != executable {
+            return false;
+        }
+        now.identity == identity
+            || (FileIdentity { ctime_ns: identity.ctime_ns, ..now.identity } == identity
+                && File::open(path)
+                    .and_then(|file| Digest::of_file(&file, identity.size))
+                    .is_ok_and(|read| read == (self.digest, identity.size))
+                && look().is_some_and(|after| after.identity == now.identity))
+    }
 }
 
 /// A source that cannot be read.
@@ -114,13 +76,26 @@ pub enum SourceError {
     Unsteady(PathBuf),
 }
 
-/// A row of the stat cache.
-#[derive(Debug, Serialize, Deserialize)]
-struct Row {
-    identity: FileIdentity,
-    taken_ns: i64,
-    margin_ns: i64,
-    digest: Digest,
+/// A time for each file system that files of one folder are on: taken before any of them is read.
+struct Moments<'a> {
+    store: &'a Store,
+    folder: &'a Path,
+    known: Option<(u64, Moment)>,
+}
+
+impl Moments<'_> {
+    fn of(&mut self, look: &Look) -> Result<Moment, FsError> {
+        let dev = look.identity.dev;
+        match self.known {
+            Some((known, moment)) if known == dev => Ok(moment),
+            _ => {
+                let Store { clocks, fs, layout, .. } = self.store;
+                let moment = clocks.of(fs, layout, dev, self.folder)?;
+                self.known = Some((dev, moment));
+                Ok(moment)
+            }
+        }
+    }
 }
 
 impl Store {
@@ -130,7 +105,7 @@ impl Store {
     /// # Errors
     /// If a file cannot be touched there.
     pub fn fs_now(&self) -> Result<i64, FsError> {
-        self.clock.now(&self.fs, &self.layout)
+        self.clocks.of_store(&self.fs, &self.layout)
     }
 
     /// The digest of a file's bytes; links are followed. Remembered if the file looks untouched
@@ -139,22 +114,86 @@ impl Store {
     /// # Errors
     /// If it cannot be read, is no regular file, or keeps changing.
     pub fn digest_file(&self, path: &Path, trust: Trust) -> Result<FileDigest, SourceError> {
-        let metadata = self.regular(path)?;
-        if let Some(known) = self.remembered(&metadata, trust) {
+        let look = self.regular(path)?;
+        if let Some(known) = self.remembered(&[look], trust)[0] {
             return Ok(known);
         }
-        for _ in 0..TRIES {
-            let taken_ns = self.fs_now()?;
-            let file = self.fs.open(path)?;
-            let look = || file.metadata().map_err(|error| FsError::new("look at", path, error));
-            let before = look()?;
-            let read = Digest::of_file(&file, before.len());
-            let (digest, bytes) = read.map_err(|error| FsError::new("read", path, error))?;
-            let after = look()?;
-            if let Some(found) = steady(&before, &after, digest, bytes) {
-                self.remember(path, &found, taken_ns);
-                return Ok(found);
+        let mut moments = self.moments(path.parent().unwrap_or(path));
+        let read = self.read_steadily(look, &mut moments, path, &|| self.regular(path), &|| {
+            self.fs.open(path)
+        })?;
+        self.remember(&[read]);
+        Ok(read.0)
+    }
+
+    /// The digests of files in one folder, by name, looked at and read on all cores. Links are not
+    /// followed: a name that is not a regular file's has an error of its own.
+    ///
+    /// # Errors
+    /// If the folder cannot be opened, or is a link.
+    pub fn digest_files(
+        &self,
+        folder: &Path,
+        names: &[&str],
+        trust: Trust,
+    ) -> Result<Vec<Result<FileDigest, SourceError>>, FsError> {
+        let folder = OpenFolder::open(folder)?;
+        let parts = names.par_chunks(TOGETHER).map(|names| self.digest_some(&folder, names, trust));
+        Ok(parts.flatten_iter().collect())
+    }
+
+    /// The digests of some files in a folder: looked up together, read one by one.
+    pub(crate) fn digest_some(
+        &self,
+        folder: &OpenFolder,
+        names: &[impl AsRef<str>],
+        trust: Trust,
+    ) -> Vec<Result<FileDigest, SourceError>> {
+        let looks: Vec<_> = names.iter().map(|name| regular_in(folder, name.as_ref())).collect();
+        let good: Vec<Look> = looks.iter().flatten().copied().collect();
+        let mut known = self.remembered(&good, trust).into_iter();
+        let mut moments = self.moments(folder.path());
+        let mut news = Vec::new();
+        let found = names.iter().zip(looks).map(|(name, look)| {
+            let look = look?;
+            if let Some(known) = known.next().flatten() {
+                return Ok(known);
             }
+            let name = name.as_ref();
+            let again = || regular_in(folder, name);
+            let read = self.read_steadily(look, &mut moments, &folder.at(name), &again, &|| {
+                folder.open_file(name)
+            })?;
+            news.push(read);
+            Ok(read.0)
+        });
+        let found = found.collect();
+        self.remember(&news);
+        found
+    }
+
+    fn moments<'a>(&'a self, folder: &'a Path) -> Moments<'a> {
+        Moments { store: self, folder, known: None }
+    }
+
+    /// Reads a file until it looks the same before and after.
+    fn read_steadily(
+        &self,
+        mut before: Look,
+        moments: &mut Moments<'_>,
+        path: &Path,
+        look: &dyn Fn() -> Result<Look, SourceError>,
+        open: &dyn Fn() -> Result<File, FsError>,
+    ) -> Result<(FileDigest, Moment), SourceError> {
+        for _ in 0..TRIES {
+            let moment = moments.of(&before)?;
+            let file = open()?;
+            let read = Digest::of_file(&file, before.identity.size);
+            let (digest, bytes) = read.map_err(|error| FsError::new("read", path, error))?;
+            if let Some(found) = steady(&before, &look_at(&file, path)?, digest, bytes) {
+                return Ok((found, moment));
+            }
+            before = look()?;
         }
         Err(SourceError::Unsteady(path.to_owned()))
     }
@@ -166,8 +205,8 @@ impl Store {
     /// # Errors
     /// If it cannot be read, is no regular file, or keeps changing.
     pub fn snapshot_file(&self, path: &Path, trust: Trust) -> Result<(Object, u64), SourceError> {
-        let metadata = self.regular(path)?;
-        if let Some(known) = self.remembered(&metadata, trust) {
+        let look = self.regular(path)?;
+        if let Some(known) = self.remembered(&[look], trust)[0] {
             let object = object_of(&known);
             self.hold([crate::holds::Held::Object(object)])?;
             if self.contains(&object) {
@@ -183,17 +222,15 @@ impl Store {
     }
 
     fn try_snapshot(&self, path: &Path) -> Result<Option<(Object, u64)>, SourceError> {
-        let taken_ns = self.fs_now()?;
         let file = self.fs.open(path)?;
-        let look = || file.metadata().map_err(|error| FsError::new("look at", path, error));
-        let before = look()?;
+        let before = look_at(&file, path)?;
+        let moment = self.moments(path.parent().unwrap_or(path)).of(&before)?;
         let staged = self.staging.fresh(&self.fs, &self.layout)?;
-        let mut copy = self.fs.create_file(&staged, 0o600)?;
+        let copy = self.fs.create_file(&staged, 0o600)?;
         self.fs.copy_bytes(&file, &copy, &staged)?;
-        let hashed =
-            std::io::Seek::rewind(&mut copy).and_then(|()| Digest::of_file(&copy, before.len()));
+        let hashed = Digest::of_file(&copy, before.identity.size);
         let (digest, bytes) = hashed.map_err(|error| FsError::new("read", &staged, error))?;
-        let Some(found) = steady(&before, &look()?, digest, bytes) else {
+        let Some(found) = steady(&before, &look_at(&file, path)?, digest, bytes) else {
             self.fs.remove_file(&staged)?;
             return Ok(None);
         };
@@ -201,65 +238,37 @@ impl Store {
         self.fs.chmod(&staged, if found.executable { OPEN_MODE } else { FILE_MODE })?;
         self.fs.fix_times(&staged)?;
         self.place_file(&staged, object, bytes)?;
-        self.remember(path, &found, taken_ns);
+        self.remember(&[(found, moment)]);
         Ok(Some((object, bytes)))
     }
 
-    fn regular(&self, path: &Path) -> Result<Metadata, SourceError> {
+    fn regular(&self, path: &Path) -> Result<Look, SourceError> {
         let metadata = self.fs.stat(path)?;
-        if metadata.is_file() { Ok(metadata) } else { Err(SourceError::Kind(path.to_owned())) }
-    }
-
-    fn remembered(&self, metadata: &Metadata, trust: Trust) -> Option<FileDigest> {
-        if trust == Trust::Rehash {
-            return None;
+        if metadata.is_file() {
+            Ok(Look::of(&metadata))
+        } else {
+            Err(SourceError::Kind(path.to_owned()))
         }
-        let identity = FileIdentity::of(metadata);
-        // An index that cannot be read, or a row that is damaged, costs one reading of the file.
-        let bytes = self.index.as_ref()?.stat(&identity.key()).ok()??;
-        let row: Row = codec::decode(MAGIC, VERSION, &bytes).ok()?;
-        let good = row.identity == identity && identity.settled_before(row.taken_ns, row.margin_ns);
-        good.then(|| FileDigest {
-            digest: row.digest,
-            bytes: identity.size,
-            executable: executable(metadata),
-            identity,
-        })
     }
+}
 
-    fn remember(&self, path: &Path, found: &FileDigest, taken_ns: i64) {
-        let Some(index) = &self.index else { return };
-        let FileDigest { digest, identity, .. } = *found;
-        let row = Row { identity, taken_ns, margin_ns: margin_ns(path, &identity), digest };
-        index.put_stat(identity.key(), codec::encode(MAGIC, VERSION, &row));
-    }
+fn regular_in(folder: &OpenFolder, name: &str) -> Result<Look, SourceError> {
+    let look = folder.look(name)?;
+    if look.sort == Sort::File { Ok(look) } else { Err(SourceError::Kind(folder.at(name))) }
+}
+
+fn look_at(file: &File, path: &Path) -> Result<Look, FsError> {
+    let metadata = file.metadata().map_err(|error| FsError::new("look at", path, error))?;
+    Ok(Look::of(&metadata))
 }
 
 fn object_of(found: &FileDigest) -> Object {
     Object { kind: Kind::File, digest: found.digest, executable: found.executable }
 }
 
-fn executable(metadata: &Metadata) -> bool {
-    metadata.mode() & 0o100 != 0
-}
-
 /// What was read, if nobody wrote meanwhile.
-fn steady(before: &Metadata, after: &Metadata, digest: Digest, bytes: u64) -> Option<FileDigest> {
-    let identity = FileIdentity::of(after);
-    let still = FileIdentity::of(before) == identity && bytes == identity.size;
-    still.then(|| FileDigest { digest, bytes, executable: executable(after), identity })
-}
-
-/// How far a file's times may lie behind the time at which it was changed.
-fn margin_ns(path: &Path, identity: &FileIdentity) -> i64 {
-    let remote = rustix::fs::statfs(path)
-        // The field's width differs between platforms; the types have 32 bits on all of them.
-        .is_ok_and(|fs| REMOTE_TYPES.contains(&(fs.f_type as u32)));
-    if remote {
-        REMOTE_NS
-    } else if identity.ctime_ns % 1_000_000_000 == 0 {
-        COARSE_NS
-    } else {
-        LOCAL_NS
-    }
+fn steady(before: &Look, after: &Look, digest: Digest, bytes: u64) -> Option<FileDigest> {
+    let identity = after.identity;
+    let still = before.identity == identity && bytes == identity.size;
+    still.then_some(FileDigest { digest, bytes, executable: after.executable, identity })
 }

@@ -3,7 +3,6 @@
 //! One rename each. Unaware of collectors, sessions and records: who calls has made sure that
 //! nothing is taken away meanwhile.
 
-use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -140,26 +139,4 @@ fn finish_if_dead(fs: &Fs, layout: &Layout, digest: &Digest, mark: &Path) -> Res
         fs.remove_all(mark)?;
     }
     Ok(())
-}
-
-/// Asks the store's file system for its time.
-#[derive(Debug, Default)]
-pub(crate) struct Clock(Mutex<Option<(PathBuf, File)>>);
-
-impl Clock {
-    /// The present time of the file system, in nanoseconds since 1970.
-    pub(crate) fn now(&self, fs: &Fs, layout: &Layout) -> Result<i64, FsError> {
-        let mut clock = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (path, file) = match &mut *clock {
-            Some(clock) => clock,
-            empty => {
-                let path = layout.tmp().join(format!("clock-{}", fresh_name()));
-                let file = fs.create_file(&path, 0o600)?;
-                // The open file is all that is needed.
-                fs.remove_file(&path)?;
-                empty.insert((path, file))
-            }
-        };
-        fs.touch(path, file)
-    }
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use crate::boot::{self, Unflushed};
+use crate::clock::Clocks;
 use crate::digest::Digest;
 use crate::fault::FaultPlan;
 use crate::fsio::{Fs, FsError, present};
@@ -61,7 +62,7 @@ pub struct Store {
     pub(crate) holds: Holds,
     pub(crate) unflushed: Unflushed,
     pub(crate) staging: staging::Staging,
-    pub(crate) clock: staging::Clock,
+    pub(crate) clocks: Clocks,
     notices: Mutex<Vec<Notice>>,
 }
 
@@ -111,7 +112,7 @@ impl Store {
             holds: Holds::default(),
             unflushed: Unflushed::new(boot),
             staging: staging::Staging::default(),
-            clock: staging::Clock::default(),
+            clocks: Clocks::default(),
             notices: Mutex::new(notices),
             fs,
             layout,

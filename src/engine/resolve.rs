@@ -13,7 +13,7 @@ use rayon::prelude::*;
 use crate::{
     diagnostic::Diagnostic,
     executor::Executor,
-    graph::{Graph, Reference, SourceId, Step, StepId},
+    graph::{Graph, Reference, Source, SourceId, Step, StepId},
     project::History,
     sandbox::Cancel,
     source::{Reader, Resolved, chain},
@@ -116,8 +116,8 @@ pub fn resolve(context: &Context<'_>, steps: &[StepId]) -> Result<Resolution, Bu
         })
         .collect();
     let used: Vec<SourceId> = used.into_iter().collect();
-    let sources: Vec<(SourceId, Result<Resolved, Diagnostic>)> =
-        used.into_par_iter().map(|id| (id, context.reader.resolve(graph.source(id)))).collect();
+    let origins: Vec<&Source> = used.iter().map(|&id| graph.source(id)).collect();
+    let sources = used.into_iter().zip(context.reader.resolve_all(&origins));
     let grounds: Vec<(StepId, Result<Ground, Vec<Diagnostic>>)> =
         steps.par_iter().map(|&id| (id, ground(context, graph.step(id)))).collect();
     let mut problems = Vec::new();

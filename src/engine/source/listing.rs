@@ -1,13 +1,14 @@
-//! What lies below a folder, by path: files, and links that stay inside.
+//! What lies below a folder, by path, and why a path or a pattern names no content.
 //!
 //! Unaware of content and of the store.
 
 use std::{
-    fs, io,
-    path::{Component, Path, PathBuf},
+    io,
+    path::{Path, PathBuf},
 };
 
 use globset::{GlobBuilder, GlobMatcher};
+use kiln_cache::Refusal;
 use walkdir::WalkDir;
 
 use crate::{diagnostic::Diagnostic, graph::Source};
@@ -32,6 +33,45 @@ impl Problem {
         }
     }
 
+    fn name(path: &str) -> Self {
+        Self {
+            message: format!("`{path}` has a name that is not UTF-8"),
+            label: "such a name cannot be written down in the same way on every machine".into(),
+            help: "rename it".into(),
+        }
+    }
+
+    /// What is wrong with something in a folder, by its path from there.
+    pub(super) fn refused(path: &str, refusal: &Refusal) -> Self {
+        let leaves = |label: &str| Self {
+            message: format!("the link `{path}` leaves its folder"),
+            label: label.into(),
+            help: "replace it by what it points at".into(),
+        };
+        match refusal {
+            Refusal::Name => Self::name(path),
+            Refusal::Target => leaves("its target is not UTF-8"),
+            Refusal::Escapes(_) | Refusal::Link => {
+                leaves("only relative links that stay inside the folder are content")
+            }
+            Refusal::Special(_) => Self {
+                message: format!("`{path}` is neither a file nor a folder"),
+                label: "a device, a pipe or a socket has no content to hash".into(),
+                help: "remove it, or name the files that are meant".into(),
+            },
+            Refusal::Depth => Self {
+                message: format!("`{path}` lies too deep"),
+                label: "a folder is content down to 128 folders in it".into(),
+                help: "name the folder further down that is meant".into(),
+            },
+            Refusal::Path => Self {
+                message: format!("the path of `{path}` is too long"),
+                label: "in a folder that is content, a path has at most 3072 bytes".into(),
+                help: "name the folder further down that is meant, or shorten names".into(),
+            },
+        }
+    }
+
     pub(super) fn at(self, source: &Source) -> Diagnostic {
         Diagnostic::new(format!("source `{}`: {}", source.name, self.message))
             .at(source.at.clone(), self.label)
@@ -46,42 +86,18 @@ pub fn is_glob(text: &str) -> bool {
 
 #[derive(Debug, Default)]
 pub(super) struct Listing {
-    pub(super) folder: Option<PathBuf>,
     pub(super) files: Vec<(String, PathBuf)>,
-    pub(super) links: Vec<(String, String)>,
+    pub(super) links: Vec<String>,
 }
 
 impl Listing {
     pub(super) fn prefixed(mut self, prefix: &str) -> Self {
         if !prefix.is_empty() {
             self.files.iter_mut().for_each(|(name, _)| *name = format!("{prefix}/{name}"));
-            self.links.iter_mut().for_each(|(name, _)| *name = format!("{prefix}/{name}"));
+            self.links.iter_mut().for_each(|name| *name = format!("{prefix}/{name}"));
         }
         self
     }
-}
-
-/// All files and links below `folder`, sorted, by their path from it.
-pub(super) fn walk(folder: &Path) -> Result<Listing, Problem> {
-    let mut listing = Listing { folder: Some(folder.to_owned()), ..Listing::default() };
-    for entry in WalkDir::new(folder).sort_by_file_name() {
-        let entry = entry.map_err(|error| unwalkable(folder, &error))?;
-        let name = name_of(folder, entry.path())?;
-        let kind = entry.file_type();
-        if kind.is_symlink() {
-            let target = link_target(entry.path(), folder, &name)?;
-            listing.links.push((name, target));
-        } else if kind.is_file() {
-            listing.files.push((name, entry.into_path()));
-        } else if !kind.is_dir() {
-            return Err(Problem {
-                message: format!("`{name}` is neither a file nor a folder"),
-                label: "a device, a pipe or a socket has no content to hash".into(),
-                help: "remove it, or name the files that are meant".into(),
-            });
-        }
-    }
-    Ok(listing)
 }
 
 /// The regular files and the links below `folder`, sorted, by their path from it; only what `enter` admits is looked
@@ -96,7 +112,7 @@ pub(super) fn search(folder: &Path, enter: &dyn Fn(&Path) -> bool) -> Result<Lis
         if entry.file_type().is_file() {
             listing.files.push((name_of(folder, entry.path())?, entry.into_path()));
         } else if entry.path_is_symlink() {
-            listing.links.push((name_of(folder, entry.path())?, String::new()));
+            listing.links.push(name_of(folder, entry.path())?);
         }
     }
     Ok(listing)
@@ -113,34 +129,7 @@ fn unwalkable(folder: &Path, error: &walkdir::Error) -> Problem {
 
 fn name_of(folder: &Path, path: &Path) -> Result<String, Problem> {
     let relative = path.strip_prefix(folder).unwrap_or(path);
-    relative.to_str().map(str::to_owned).ok_or_else(|| Problem {
-        message: format!("`{}` has a name that is not UTF-8", relative.display()),
-        label: "such a name cannot be written down in the same way on every machine".into(),
-        help: "rename it".into(),
-    })
-}
-
-/// Where a link in a folder points, if that is inside the folder.
-fn link_target(link: &Path, folder: &Path, name: &str) -> Result<String, Problem> {
-    let leaves = |label: &str| Problem {
-        message: format!("the link `{name}` leaves its folder"),
-        label: label.to_owned(),
-        help: "replace it by what it points at".into(),
-    };
-    let target = fs::read_link(link).map_err(|error| Problem::unreadable(name, &error))?;
-    let text = target.to_str().ok_or_else(|| leaves("its target is not UTF-8"))?;
-    let mut depth = link.parent().map_or(0, |parent| {
-        parent.strip_prefix(folder).map_or(0, |inner| inner.components().count())
-    });
-    for part in target.components() {
-        match part {
-            Component::Normal(_) => depth += 1,
-            Component::CurDir => {}
-            Component::ParentDir if depth > 0 => depth -= 1,
-            _ => return Err(leaves("only relative links that stay inside the folder are content")),
-        }
-    }
-    Ok(text.to_owned())
+    relative.to_str().map(str::to_owned).ok_or_else(|| Problem::name(&relative.to_string_lossy()))
 }
 
 pub(super) fn matcher(pattern: &str) -> Result<GlobMatcher, Problem> {

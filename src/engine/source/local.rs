@@ -4,18 +4,15 @@
 
 use std::{
     fs, io,
-    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
 };
 
 use kiln_cache::{
-    Digest, FileDigest, FileIdentity, FsError, Ingest, IngestError, Object, Scratch,
-    SourceError as HashError, Store, TreeError, Trust,
+    Digest, FileDigest, FileIdentity, FsError, Ingest, IngestError, Object, Scratch, SnapshotError,
+    SourceError as HashError, SourceFolder, Store, TreeError, Trust,
 };
 use rayon::prelude::*;
-
-use super::listing::walk;
 
 /// A source on the local disk.
 #[derive(Debug)]
@@ -24,6 +21,8 @@ pub(super) struct Local {
     in_place: bool,
     /// Laid out when a step first reads a large glob.
     farm: Mutex<Option<Farm>>,
+    /// Held while it is copied into the store.
+    copying: Mutex<()>,
 }
 
 /// Links to the files of a large glob, so that a step sees these and no others.
@@ -36,16 +35,12 @@ struct Farm {
     identities: Vec<FileIdentity>,
 }
 
-/// A file, or files by their paths.
+/// A file, a folder, or files by their paths.
 #[derive(Debug)]
 pub(super) enum Shape {
     File(LocalFile),
-    Tree {
-        /// The folder, if the source is one; a glob has none.
-        folder: Option<PathBuf>,
-        files: Vec<(String, LocalFile)>,
-        links: Vec<(String, String)>,
-    },
+    Folder { path: PathBuf, found: SourceFolder },
+    Files(Vec<(String, LocalFile)>),
 }
 
 /// A file, and what it was when it was hashed.
@@ -81,14 +76,26 @@ pub enum PresentError {
         /// Why.
         source: io::Error,
     },
+    /// The folder cannot be copied into the store.
+    #[error(transparent)]
+    Snapshot(SnapshotError),
     /// It points nowhere.
     #[error("the source is absent")]
     Absent,
 }
 
+impl From<SnapshotError> for PresentError {
+    fn from(error: SnapshotError) -> Self {
+        match error {
+            SnapshotError::Changed(path) => Self::Changed(path),
+            error => Self::Snapshot(error),
+        }
+    }
+}
+
 impl Local {
     pub(super) fn new(shape: Shape, in_place: bool) -> Self {
-        Self { shape, in_place, farm: Mutex::default() }
+        Self { shape, in_place, farm: Mutex::default(), copying: Mutex::default() }
     }
 
     /// Whether steps read it where it lies.
@@ -98,54 +105,69 @@ impl Local {
 
     /// Whether the place where steps read it is there after the build.
     pub(super) fn is_lasting(&self) -> bool {
-        !self.in_place || !matches!(self.shape, Shape::Tree { folder: None, .. })
+        !self.in_place || !matches!(self.shape, Shape::Files(_))
     }
 
     /// Where a step can read it; `object` is what it was found to be.
     pub(super) fn present(&self, store: &Store, object: Object) -> Result<PathBuf, PresentError> {
+        if !self.in_place {
+            return self.copied(store, object);
+        }
         // What is read where it lies has to be what was hashed when the step begins, not only when it ends.
-        if self.in_place
-            && let Some(path) = self.changed()
-        {
+        if let Some(path) = self.changed() {
             return Err(PresentError::Changed(path));
         }
         match &self.shape {
-            Shape::File(file) if self.in_place => Ok(file.path.clone()),
-            Shape::Tree { folder: Some(folder), .. } if self.in_place => Ok(folder.clone()),
-            Shape::Tree { files, .. } if self.in_place => self.farm(store, files),
-            _ if store.contains(&object) => Ok(store.path(&object)),
+            Shape::File(file) => Ok(file.path.clone()),
+            Shape::Folder { path, .. } => Ok(path.clone()),
+            Shape::Files(files) => self.farm(store, files),
+        }
+    }
+
+    /// Where it is in the store; copied if it is not there yet.
+    pub(super) fn copied(&self, store: &Store, object: Object) -> Result<PathBuf, PresentError> {
+        // Steps that begin together need one copy.
+        let _alone = self.copying.lock().unwrap_or_else(PoisonError::into_inner);
+        if store.contains(&object) {
+            return Ok(store.path(&object));
+        }
+        match &self.shape {
             Shape::File(file) => {
                 let (now, _) = store.snapshot_file(&file.path, Trust::Rehash)?;
                 same(object, now, &file.path)?;
-                Ok(store.path(&object))
             }
-            Shape::Tree { files, links, .. } => {
+            Shape::Folder { path, found } => drop(store.snapshot_folder(path, found)?),
+            Shape::Files(files) => {
                 let scratch = store.scratch_dir()?;
-                let folder = lay_out(&scratch, files, links, Lay::Copies)?;
+                let folder = lay_out(&scratch, files, Lay::Copies)?;
                 let now = store.ingest(&folder, Ingest::Move)?.object;
                 let first = files.first().map_or_else(PathBuf::new, |(_, file)| file.path.clone());
                 same(object, now, &self.changed().unwrap_or(first))?;
-                Ok(store.path(&object))
             }
         }
+        Ok(store.path(&object))
     }
 
     /// The first file that is not what it was when it was hashed, or the folder if it lists other files.
     pub(super) fn changed(&self) -> Option<PathBuf> {
-        let farm = self.farm.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = farm.as_ref().map(|farm| farm.identities.as_slice());
-        let moved = |(number, file): (usize, &LocalFile)| {
-            let expected = known.map_or(file.digest.identity, |identities| identities[number]);
-            (!file.is_still(expected)).then(|| file.path.clone())
-        };
+        let moved =
+            |file: &LocalFile| (!file.digest.is_still(&file.path)).then(|| file.path.clone());
         match &self.shape {
-            Shape::File(file) => moved((0, file)),
-            Shape::Tree { folder, files, links } => files
-                .par_iter()
-                .map(|(_, file)| file)
-                .enumerate()
-                .find_map_first(moved)
-                .or_else(|| relisted(folder.as_deref()?, files, links)),
+            Shape::File(file) => moved(file),
+            Shape::Folder { path, found } => found.changed_at(path),
+            Shape::Files(files) => {
+                let farm = self.farm.lock().unwrap_or_else(PoisonError::into_inner);
+                match farm.as_ref() {
+                    None => files.par_iter().find_map_first(|(_, file)| moved(file)),
+                    Some(farm) => {
+                        let files = files.par_iter().zip(&farm.identities);
+                        files.find_map_first(|((_, file), &identity)| {
+                            let digest = FileDigest { identity, ..file.digest };
+                            (!digest.is_still(&file.path)).then(|| file.path.clone())
+                        })
+                    }
+                }
+            }
         }
     }
 
@@ -156,7 +178,7 @@ impl Local {
             return Ok(farm.folder.clone());
         }
         let scratch = store.scratch_dir()?;
-        let folder = lay_out(&scratch, files, &[], Lay::Links)?;
+        let folder = lay_out(&scratch, files, Lay::Links)?;
         let identities = files
             .par_iter()
             .map(|(_, file)| {
@@ -169,58 +191,20 @@ impl Local {
     }
 }
 
-/// The folder, if it no longer lists what it listed.
-fn relisted(
-    folder: &Path,
-    files: &[(String, LocalFile)],
-    links: &[(String, String)],
-) -> Option<PathBuf> {
-    let now = walk(folder).ok();
-    let equal = now.is_some_and(|now| {
-        now.files.iter().map(|(name, _)| name).eq(files.iter().map(|(name, _)| name))
-            && now.links == links
-    });
-    (!equal).then(|| folder.to_owned())
-}
-
 impl LocalFile {
-    /// Whether it is what it was when it was looked at and had the identity `expected`.
-    ///
-    /// A hard link made or removed by somebody else changes the ctime and nothing else, so that a new ctime alone
-    /// has the content decide.
-    fn is_still(&self, expected: FileIdentity) -> bool {
-        let Ok(metadata) = fs::metadata(&self.path) else { return false };
-        let now = FileIdentity::of(&metadata);
-        let executable = metadata.permissions().mode() & 0o100 != 0;
-        now == expected
-            || (FileIdentity { ctime_ns: expected.ctime_ns, ..now } == expected
-                && executable == self.digest.executable
-                && rehashed(&self.path).is_ok_and(|digest| digest == self.digest.digest))
-    }
-
     pub(super) fn object(&self) -> Object {
         let FileDigest { digest, executable, .. } = self.digest;
         if executable { Object::program(digest) } else { Object::file(digest) }
     }
 }
 
-/// The tree that files and links make, and how many bytes it holds.
-pub(super) fn tree_object(
-    files: &[(String, LocalFile)],
-    links: &[(String, String)],
-) -> (Object, u64) {
+/// The tree that files make, and how many bytes it holds.
+pub(super) fn tree_object(files: &[(String, LocalFile)]) -> (Object, u64) {
     let leaves = files.iter().map(|(name, file)| {
-        let leaf = kiln_cache::Leaf::File {
-            digest: file.digest.digest,
-            bytes: file.digest.bytes,
-            executable: file.digest.executable,
-        };
-        (name.as_str(), leaf)
+        let FileDigest { digest, bytes, executable, .. } = file.digest;
+        (name.as_str(), kiln_cache::Leaf::File { digest, bytes, executable })
     });
-    let links = links
-        .iter()
-        .map(|(name, target)| (name.as_str(), kiln_cache::Leaf::Link { target: target.clone() }));
-    let tree = kiln_cache::Tree::from_leaves(leaves.chain(links));
+    let tree = kiln_cache::Tree::from_leaves(leaves);
     (Object::tree(tree.digest()), tree.bytes())
 }
 
@@ -245,19 +229,14 @@ enum Lay {
 fn lay_out(
     scratch: &Scratch,
     files: &[(String, LocalFile)],
-    links: &[(String, String)],
     lay: Lay,
 ) -> Result<PathBuf, PresentError> {
     let folder = scratch.path().join("tree");
     let fail =
         |path: &Path, source: io::Error| PresentError::Farm { path: path.to_owned(), source };
     fs::create_dir(&folder).map_err(|error| fail(&folder, error))?;
-    let folders: std::collections::BTreeSet<&Path> = files
-        .iter()
-        .map(|(name, _)| name)
-        .chain(links.iter().map(|(name, _)| name))
-        .filter_map(|name| Path::new(name).parent())
-        .collect();
+    let folders: std::collections::BTreeSet<&Path> =
+        files.iter().filter_map(|(name, _)| Path::new(name).parent()).collect();
     for inner in folders {
         let path = folder.join(inner);
         fs::create_dir_all(&path).map_err(|error| fail(&path, error))?;
@@ -272,16 +251,5 @@ fn lay_out(
         };
         done.map_err(|error| fail(&file.path, error))
     })?;
-    for (name, target) in links {
-        let path = folder.join(name);
-        std::os::unix::fs::symlink(target, &path).map_err(|error| fail(&path, error))?;
-    }
     Ok(folder)
-}
-
-/// The digest of a file as it is now, whatever is remembered of it.
-fn rehashed(path: &Path) -> io::Result<Digest> {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update_reader(fs::File::open(path)?)?;
-    Ok(Digest::from_bytes(*hasher.finalize().as_bytes()))
 }

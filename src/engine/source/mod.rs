@@ -9,6 +9,7 @@ mod listing;
 mod local;
 #[cfg(test)]
 mod tests;
+mod together;
 
 use std::{
     collections::BTreeMap,
@@ -16,11 +17,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use kiln_cache::{Object, Store, Trust};
-use rayon::prelude::*;
+use kiln_cache::{FolderError, Object, SourceFolder, Store, Trust};
 
 use self::{
-    listing::{Listing, matcher, search, walk},
+    listing::{Listing, matcher, search},
     local::{Local, LocalFile, Shape, tree_object},
 };
 pub use self::{
@@ -96,25 +96,28 @@ impl Reader<'_> {
     /// # Errors
     /// A one-line reason, fit to stand under a caret, and advice.
     pub fn files(&self, pattern: &str) -> Result<BTreeMap<String, (PathBuf, Object)>, Problem> {
-        let tree = if is_glob(pattern) {
+        let files = if is_glob(pattern) {
             self.listed(self.glob(pattern)?)?
         } else {
             let path = self.inside(pattern)?;
             if path.is_dir() {
-                self.listed(self.followed(walk(&path)?.prefixed(pattern))?)?
+                let folder = self.folder(&path)?;
+                let links = folder.links().iter().map(|name| format!("{pattern}/{name}")).collect();
+                let links = self.followed(Listing { links, files: Vec::new() })?;
+                let mut files = self.listed(links)?;
+                files.extend(folder.files().into_iter().map(|(name, digest)| {
+                    (format!("{pattern}/{name}"), LocalFile { path: path.join(name), digest })
+                }));
+                files
             } else {
-                let file = self.hash(path)?;
-                return Ok(BTreeMap::from([(
-                    pattern.to_owned(),
-                    (file.path.clone(), file.object()),
-                )]));
+                vec![(pattern.to_owned(), self.hash(path)?)]
             }
         };
-        let Shape::Tree { files, .. } = tree else { return Ok(BTreeMap::new()) };
-        Ok(files
-            .into_iter()
-            .map(|(name, file)| (name, (file.path.clone(), file.object())))
-            .collect())
+        let named = |(name, file): (String, LocalFile)| {
+            let object = file.object();
+            (name, (file.path, object))
+        };
+        Ok(files.into_iter().map(named).collect())
     }
 
     fn resolve_path(&self, source: &Source, path: &str) -> Result<Resolved, Diagnostic> {
@@ -122,7 +125,8 @@ impl Reader<'_> {
         let full = self.inside(path).map_err(report)?;
         let name = path.rsplit('/').next().unwrap_or(path);
         let shape = if full.is_dir() {
-            self.listed(walk(&full).map_err(report)?).map_err(report)?
+            let found = self.folder(&full).map_err(report)?;
+            Shape::Folder { path: full, found }
         } else {
             Shape::File(self.hash(full).map_err(report)?)
         };
@@ -142,14 +146,15 @@ impl Reader<'_> {
             }
             .at(source));
         }
-        let shape = self.listed(listing).map_err(report)?;
-        Ok(self.local(shape, String::new()))
+        let files = self.listed(listing).map_err(report)?;
+        Ok(self.local(Shape::Files(files), String::new()))
     }
 
     fn local(&self, shape: Shape, extension: String) -> Resolved {
         let (object, bytes) = match &shape {
             Shape::File(file) => (file.object(), file.digest.bytes),
-            Shape::Tree { files, links, .. } => tree_object(files, links),
+            Shape::Folder { found, .. } => (found.object(), found.bytes()),
+            Shape::Files(files) => tree_object(files),
         };
         let in_place = bytes > self.snapshot_limit;
         let local = Local::new(shape, in_place);
@@ -275,13 +280,19 @@ impl Reader<'_> {
         }
     }
 
-    fn listed(&self, listing: Listing) -> Result<Shape, Problem> {
-        let files = listing
-            .files
-            .into_par_iter()
-            .map(|(name, path)| Ok((name, self.hash(path)?)))
-            .collect::<Result<Vec<_>, Problem>>()?;
-        Ok(Shape::Tree { folder: listing.folder, files, links: listing.links })
+    /// A folder that is content, with all that is in it.
+    fn folder(&self, path: &Path) -> Result<SourceFolder, Problem> {
+        self.store.digest_folder(path, self.trust).map_err(|error| match error {
+            FolderError::Refused { path, refusal } => Problem::refused(&path, &refusal),
+            FolderError::Source(error) => {
+                let shown = path.strip_prefix(self.root).unwrap_or(path).display();
+                Problem {
+                    message: format!("the folder `{shown}` cannot be read"),
+                    label: chain(&error),
+                    help: "check its permissions, and that nothing is writing to it".into(),
+                }
+            }
+        })
     }
 
     fn glob(&self, pattern: &str) -> Result<Listing, Problem> {
@@ -308,13 +319,13 @@ impl Reader<'_> {
         };
         let mut listing = search(&base, &enter)?.prefixed(&fixed.to_string_lossy());
         listing.files.retain(|(name, _)| matcher.is_match(name));
-        listing.links.retain(|(name, _)| matcher.is_match(name));
+        listing.links.retain(|name| matcher.is_match(name));
         self.followed(listing)
     }
 
     /// The listing with each link replaced by the file that it leads to, which has to be inside the recipe.
     fn followed(&self, mut listing: Listing) -> Result<Listing, Problem> {
-        for (name, _) in std::mem::take(&mut listing.links) {
+        for name in std::mem::take(&mut listing.links) {
             let path = self.inside(&name)?;
             if path.is_dir() {
                 return Err(Problem {
@@ -327,7 +338,6 @@ impl Reader<'_> {
             listing.files.push((name, path));
         }
         listing.files.sort();
-        listing.folder = None;
         Ok(listing)
     }
 }
@@ -355,6 +365,15 @@ impl Resolved {
     pub(crate) fn lasting(&self, store: &Store) -> Option<PathBuf> {
         let lasts = self.local.as_ref().is_none_or(Local::is_lasting);
         lasts.then(|| self.present(store).ok()).flatten()
+    }
+
+    /// Copies what a step would read where it lies into the store, so that it stays.
+    ///
+    /// # Errors
+    /// If it is not what it was when it was hashed, or the store cannot take it.
+    pub fn capture(&self, store: &Store) -> Result<(), PresentError> {
+        let object = self.object.ok_or(PresentError::Absent)?;
+        self.local.as_ref().map_or(Ok(()), |local| local.copied(store, object).map(drop))
     }
 
     /// The file that is no longer what it was when it was hashed, if there is one. Always none for snapshots.

@@ -225,3 +225,107 @@ fn what_is_not_content_is_refused_with_a_reason() {
     assert_eq!(nothing, "source `s`: no file matches `*.parquet`");
     assert!(advice.contains("`**`"), "{advice}");
 }
+
+#[test]
+fn many_sources_together_are_what_each_is_alone() {
+    let fixture = Fixture::new();
+    for name in ["a", "b.csv", "d/c.tar.gz", "d/e/f", "folder/x", "folder/y/z"] {
+        fixture.write(name, name);
+    }
+    fs::create_dir(fixture.folder().join("folder/empty")).unwrap();
+    let link = |target: &str, name: &str| {
+        std::os::unix::fs::symlink(target, fixture.folder().join(name)).unwrap()
+    };
+    link("a", "link");
+    link("d", "through");
+    link("/etc", "outside");
+    link("nothing", "dangling");
+    let paths = [
+        "a",
+        "b.csv",
+        "d/c.tar.gz",
+        "d/e/f",
+        "folder",
+        "folder/x",
+        "link",
+        "through/e/f",
+        "outside/hostname",
+        "dangling",
+        "absent",
+        "absent/x",
+        "a/b",
+        ".",
+        "./a",
+        "d/../a",
+        "d/",
+        "..",
+        "../recipe/a",
+        "",
+    ];
+    let mut origins: Vec<Origin> = paths.into_iter().map(path).collect();
+    origins.push(Origin::Glob("d/**".into()));
+    origins.push(Origin::Glob("*.none".into()));
+    let text = Arc::new(SourceText { name: "kiln.toml".into(), text: "s = 1".into() });
+    let source = |origin: &Origin| Source {
+        name: "s".into(),
+        origin: origin.clone(),
+        at: Location { source: Arc::clone(&text), span: 0..1 },
+    };
+    let sources: Vec<Source> = origins.iter().map(source).collect();
+    for limit in [0, SNAPSHOT_LIMIT] {
+        let told = |found: &Result<Resolved, Diagnostic>| match found {
+            Ok(found) => Ok((
+                found.object,
+                found.extension.clone(),
+                found.bytes,
+                found.present(&fixture.store).unwrap().is_file(),
+            )),
+            Err(problem) => Err((problem.message.clone(), problem.help.clone())),
+        };
+        fixture.with_reader(limit, |reader| {
+            let together = reader.resolve_all(&sources.iter().collect::<Vec<_>>());
+            for (source, found) in sources.iter().zip(&together) {
+                let alone = reader.resolve(source);
+                assert_eq!(told(found), told(&alone), "{:?}", source.origin);
+            }
+        });
+    }
+}
+
+#[test]
+fn an_empty_folder_is_content_whether_a_step_reads_a_copy_or_the_original() {
+    let fixture = Fixture::new();
+    fixture.write("d/a", "a");
+    let before = fixture.resolve(path("d"), 0).unwrap();
+    fs::create_dir(fixture.folder().join("d/empty")).unwrap();
+    let large = fixture.resolve(path("d"), 0).unwrap();
+    let small = fixture.resolve(path("d"), SNAPSHOT_LIMIT).unwrap();
+    assert!(large.is_in_place() && !small.is_in_place());
+    assert_eq!(large.object, small.object);
+    assert_ne!(large.object, before.object);
+    assert!(before.changed().is_some());
+    for source in [large, small] {
+        assert_eq!(names(&source.present(&fixture.store).unwrap()), ["a", "empty"]);
+    }
+}
+
+#[test]
+fn a_large_source_is_captured_as_it_was_hashed_or_not_at_all() {
+    let fixture = Fixture::new();
+    fixture.write("d/a.txt", "12345");
+    let sources = [path("d/a.txt"), path("d"), Origin::Glob("d/*.txt".into())].map(|origin| {
+        let source = fixture.resolve(origin, 0).unwrap();
+        source.present(&fixture.store).unwrap();
+        source
+    });
+    for source in &sources {
+        assert!(!fixture.store.contains(&source.object.unwrap()));
+        source.capture(&fixture.store).unwrap();
+        assert!(fixture.store.contains(&source.object.unwrap()));
+    }
+    fixture.write("d/a.txt", "54321");
+    let later = fixture.resolve(path("d"), 0).unwrap();
+    fixture.write("d/a.txt", "00000");
+    assert!(matches!(later.capture(&fixture.store), Err(PresentError::Changed(_))));
+    assert!(!fixture.store.contains(&later.object.unwrap()));
+}
