@@ -8,6 +8,7 @@
 
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
+use std::time::SystemTime;
 
 use crate::fsio::{Fs, FsError, mtime_ns, present};
 use crate::layout::Layout;
@@ -33,6 +34,8 @@ pub(crate) struct Unflushed {
 #[derive(Debug, Default)]
 struct State {
     mark: Option<Mark>,
+    /// The mark's time.
+    since: Option<SystemTime>,
     dirty: bool,
     group: u64,
 }
@@ -54,8 +57,17 @@ impl Unflushed {
             state.mark = Some(Mark::create(fs, &layout.unflushed(), &prefix, "")?);
         }
         state.dirty = true;
+        let now = SystemTime::now();
+        let set_back = state.since.is_some_and(|since| now < since);
         if let Some(mark) = &mut state.mark {
             mark.set_stays(true);
+            // What is written after the clock was set back would look older than the mark.
+            if set_back {
+                set_time(mark, now)?;
+            }
+        }
+        if set_back {
+            state.since = Some(now);
         }
         Ok(state.group)
     }
@@ -70,7 +82,7 @@ impl Unflushed {
             state.group += 1;
         }
         let dead = dead_marks(fs, layout, &self.boot)?;
-        let started = std::time::SystemTime::now();
+        let started = SystemTime::now();
         let synced = fs.sync_filesystem(layout.home());
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if synced.is_err() {
@@ -80,15 +92,20 @@ impl Unflushed {
         let clean = !state.dirty;
         if let Some(mark) = &mut state.mark {
             // What is written from now on is younger than this.
-            let moved = mark.file().set_modified(started);
-            moved.map_err(|error| FsError::new("set the times of", mark.path(), error))?;
+            set_time(mark, started)?;
             mark.set_stays(!clean);
         }
+        state.since = Some(started);
         for (path, _seized) in dead {
             fs.remove_all(&path)?;
         }
         Ok(())
     }
+}
+
+fn set_time(mark: &Mark, time: SystemTime) -> Result<(), FsError> {
+    let moved = mark.file().set_modified(time);
+    moved.map_err(|error| FsError::new("set the times of", mark.path(), error))
 }
 
 /// Marks of this boot whose processes are gone: what they wrote is in the kernel's hands.

@@ -9,6 +9,7 @@ use std::fs::{self, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
 
@@ -216,6 +217,24 @@ impl Fs {
         self.act("set the times of", path, || rustix::fs::futimens(file, &times))?;
         let metadata = file.metadata().map_err(|error| FsError::new("look at", path, error))?;
         Ok(mtime_ns(&metadata))
+    }
+
+    /// Sets a file's time of change, to the present if none is given; the time at which it was read
+    /// stays.
+    pub(crate) fn set_mtime(&self, path: &Path, time: Option<SystemTime>) -> Result<(), FsError> {
+        let omit = Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT };
+        let since = time.map(|time| time.duration_since(UNIX_EPOCH).unwrap_or_default());
+        let time = match since {
+            None => Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW },
+            Some(since) => Timespec {
+                tv_sec: since.as_secs().try_into().unwrap_or(i64::MAX),
+                tv_nsec: since.subsec_nanos().into(),
+            },
+        };
+        let times = Timestamps { last_access: omit, last_modification: time };
+        self.act("set the times of", path, || {
+            rustix::fs::utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW)
+        })
     }
 
     pub(crate) fn remove_file(&self, path: &Path) -> Result<(), FsError> {

@@ -1,45 +1,50 @@
-//! The collector: keeps what roots and living processes need, removes the rest.
+//! The collector: keeps what roots, living processes and killed builds need, removes the rest, or
+//! as much of it as it was told to.
 //!
 //! Under the exclusive lock it only reads names and records and renames what goes to the trash;
 //! deleting takes its time after others may go on. Unaware of what roots are for.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+mod eviction;
+mod holders;
+mod weight;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde::Serialize;
 
-use crate::digest::Digest;
-use crate::fsio::{Fs, FsError, present};
-use crate::holds::{self, Held};
+use self::eviction::Candidates;
+use self::weight::Scales;
+use crate::fsio::FsError;
 use crate::inventory::{self, Entry};
+use crate::item::Item;
 use crate::layout::RecordName;
 use crate::lock;
 use crate::object::Object;
-use crate::realisation::Realisation;
-use crate::roots::{self, RootError};
-use crate::size;
+use crate::roots::{Root, RootError};
 use crate::store::Store;
+use crate::tombstone::Cause;
 use crate::trash;
 
-/// What a living process holds is said to be held by this.
-const RUNNING: &str = "a build that is running";
-
-/// How to collect.
+/// How to collect. Without limits, everything goes that nothing holds. With limits, only what is
+/// beyond one of them; what roots or processes hold never goes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct GcOptions {
     /// Only say what would be done.
     pub dry_run: bool,
+    /// How many bytes the store may take. Beyond it, what was used least recently goes first.
+    pub keep_bytes: Option<u64>,
+    /// Whatever was last used before this moment goes; in seconds since 1970.
+    pub unused_since: Option<i64>,
 }
 
-/// Something that the collector decides upon.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Item {
-    /// A file or tree.
-    Object(Object),
-    /// All attempts recorded under a key.
-    Realisation(Digest),
+/// How roots are counted otherwise than they stand.
+#[derive(Debug, Clone, Default)]
+pub struct RootChanges {
+    /// These count too.
+    pub added: Vec<Root>,
+    /// The roots of these names do not count.
+    pub ignored: Vec<String>,
 }
 
 /// Something that stays.
@@ -49,8 +54,10 @@ pub struct Kept {
     pub item: Item,
     /// Its size on disk.
     pub bytes: u64,
-    /// The labels of the roots that hold it.
+    /// The labels of the roots that hold it; empty if nothing does, and it is within the limits.
     pub held_by: Vec<String>,
+    /// When it was last used, in seconds since 1970; `None` if it is held.
+    pub last_use: Option<i64>,
 }
 
 /// Something that goes.
@@ -60,6 +67,10 @@ pub struct Removed {
     pub item: Item,
     /// Its size on disk.
     pub bytes: u64,
+    /// When it was last used, in seconds since 1970.
+    pub last_use: i64,
+    /// Why it goes.
+    pub cause: Cause,
 }
 
 /// What was kept and what was removed, or would be.
@@ -69,10 +80,12 @@ pub struct GcReport {
     pub kept: Vec<Kept>,
     /// What goes, in a fixed order.
     pub removed: Vec<Removed>,
-    /// Bytes of what stays.
+    /// Bytes that are still in use. A file that several things share counts once, here and below.
     pub bytes_kept: u64,
+    /// Bytes of what is held, and could not go whatever the limits.
+    pub bytes_held: u64,
     /// Bytes that are given back. A file that also is part of something that stays gives back
-    /// nothing, and one that is part of several things that go counts once.
+    /// nothing.
     pub bytes_freed: u64,
 }
 
@@ -87,59 +100,73 @@ pub enum GcError {
     Root(#[from] RootError),
 }
 
-/// For each item that stays, who holds it.
-type Marks = BTreeMap<Item, BTreeSet<String>>;
-
 impl Store {
-    /// Removes everything that neither a root nor a living session holds, and records that cannot
-    /// be read, each with a notice. Waits for a moment in which no process is placing anything,
-    /// and lets none begin while it chooses. Trash that cannot be deleted is told in a notice.
+    /// Removes what neither a root nor a session holds, as far as the limits say, and records that
+    /// cannot be read, each with a notice. Waits for a moment in which no process is placing
+    /// anything, and lets none begin while it chooses. What goes leaves a tombstone. Trash that
+    /// cannot be deleted is told in a notice.
     ///
     /// # Errors
     /// If a root cannot be read (then nothing was removed), or the disk fails.
     pub fn gc(&self, options: GcOptions) -> Result<GcReport, GcError> {
+        self.gc_with(options, &RootChanges::default())
+    }
+
+    /// Like [`gc`](Self::gc), with some roots counted otherwise than they stand.
+    ///
+    /// # Errors
+    /// As for [`gc`](Self::gc).
+    pub fn gc_with(&self, options: GcOptions, changes: &RootChanges) -> Result<GcReport, GcError> {
         let exclusive = lock::gc_exclusive(&self.fs, &self.layout)?;
-        if !options.dry_run {
-            self.set_damaged_records_aside()?;
+        let damaged = if options.dry_run { Vec::new() } else { self.set_damaged_records_aside()? };
+        let marks = self.marks(changes)?;
+        let stock = self.stock()?;
+        let mut scales = Scales::weigh(&self.fs, &stock)?;
+        for item in marks.keys() {
+            scales.hold(item);
         }
-        let marks = self.marks()?;
-        let mut report = GcReport::default();
-        let mut victims = Vec::new();
-        let mut files = Files::default();
-        // Records go first: a kill in between leaves objects without a record, never the reverse.
-        for (item, paths) in self.stock()? {
-            let paths = paths.iter().map(PathBuf::as_path);
-            let bytes =
-                paths.clone().map(|path| size::of(&self.fs, path)).sum::<Result<u64, _>>()?;
-            match marks.get(&item) {
-                Some(held_by) => {
-                    report.bytes_kept += bytes;
-                    let held_by = held_by.iter().cloned().collect();
-                    report.kept.push(Kept { item, bytes, held_by });
+        let candidates = Candidates::find(self, &stock, &marks)?;
+        let going = eviction::choose(&candidates, &mut scales, &options);
+
+        let mut report = GcReport {
+            bytes_kept: scales.bytes_kept(),
+            bytes_held: scales.bytes_held(),
+            bytes_freed: scales.bytes_freed(),
+            ..GcReport::default()
+        };
+        for &item in stock.keys() {
+            let bytes = scales.bytes_of(&item);
+            let last_use = candidates.last_use(&item);
+            match (going.get(&item), last_use) {
+                (Some(&cause), Some(last_use)) => {
+                    report.removed.push(Removed { item, bytes, last_use, cause });
                 }
-                None => {
-                    for path in paths.clone() {
-                        files.add(&self.fs, path)?;
-                    }
-                    report.removed.push(Removed { item, bytes });
-                    victims.extend(paths.map(|path| (item, path.to_owned())));
+                _ => {
+                    let held_by = marks.get(&item).into_iter().flatten().cloned().collect();
+                    report.kept.push(Kept { item, bytes, held_by, last_use });
                 }
             }
         }
-        report.bytes_freed = files.freed();
         if options.dry_run {
             return Ok(report);
         }
-        victims.sort_by_key(|(item, _)| matches!(item, Item::Object(_)));
-        for (item, path) in victims {
-            trash::set_aside(&self.fs, &self.layout, &path)?;
+        // Records go first: a kill in between leaves objects without a record, never the reverse.
+        let records_first = |item: &&Item| matches!(item, Item::Object(_));
+        let (objects, records): (Vec<&Item>, Vec<&Item>) = going.keys().partition(records_first);
+        for item in records.into_iter().chain(objects) {
+            for path in &stock[item] {
+                trash::set_aside(&self.fs, &self.layout, path)?;
+            }
             if let (Item::Realisation(key), Some(index)) = (item, &self.index) {
-                index.forget_record(&key);
+                index.forget_record(key);
             }
         }
         drop(exclusive);
         self.commit_index();
+        // First the trash: what is noted may need the space that it takes.
         self.empty_trash();
+        let damaged = damaged.into_iter().map(|key| (Item::Realisation(key), Cause::Damaged));
+        self.bury(damaged.chain(going));
         Ok(report)
     }
 
@@ -159,75 +186,5 @@ impl Store {
             stock.entry(item).or_default().push(found.path);
         }
         Ok(stock)
-    }
-
-    fn marks(&self) -> Result<Marks, GcError> {
-        let mut marks = Marks::new();
-        for (name, root) in roots::all(&self.fs, &self.layout)? {
-            let label = if root.label.is_empty() { name } else { root.label };
-            for object in root.objects {
-                mark(&mut marks, Item::Object(object), &label);
-            }
-            for key in root.keys {
-                self.mark_key(&mut marks, &key, &label)?;
-            }
-        }
-        for held in holds::living(&self.fs, &self.layout)? {
-            match held {
-                Held::Object(object) => mark(&mut marks, Item::Object(object), RUNNING),
-                Held::Key(key) => self.mark_key(&mut marks, &key, RUNNING)?,
-            }
-        }
-        Ok(marks)
-    }
-
-    /// Marks a key's records, all that the one in use refers to, and the logs of earlier ones.
-    fn mark_key(&self, marks: &mut Marks, key: &Digest, label: &str) -> Result<(), FsError> {
-        let known = marks.get(&Item::Realisation(*key));
-        if known.is_some_and(|labels| labels.contains(label)) {
-            return Ok(());
-        }
-        mark(marks, Item::Realisation(*key), label);
-        let attempts = self.attempts(key)?;
-        let Some((current, earlier)) = attempts.split_last() else { return Ok(()) };
-        let logs = earlier.iter().filter_map(|earlier: &Realisation| earlier.log);
-        for object in current.objects().chain(logs) {
-            mark(marks, Item::Object(object), label);
-        }
-        Ok(())
-    }
-}
-
-fn mark(marks: &mut Marks, item: Item, label: &str) {
-    let labels = marks.entry(item).or_default();
-    if !labels.contains(label) {
-        labels.insert(label.to_owned());
-    }
-}
-
-/// The files behind the names that go: only one whose every name goes gives its bytes back.
-#[derive(Default)]
-struct Files(HashMap<(u64, u64), File>);
-
-struct File {
-    bytes: u64,
-    names: u64,
-    going: u64,
-}
-
-impl Files {
-    fn add(&mut self, fs: &Fs, path: &Path) -> Result<(), FsError> {
-        let Some(metadata) = present(fs.lstat(path))? else { return Ok(()) };
-        if metadata.is_dir() {
-            let names = present(fs.list(path))?.unwrap_or_default();
-            return names.iter().try_for_each(|name| self.add(fs, &path.join(name)));
-        }
-        let file = File { bytes: metadata.len(), names: metadata.nlink(), going: 0 };
-        self.0.entry((metadata.dev(), metadata.ino())).or_insert(file).going += 1;
-        Ok(())
-    }
-
-    fn freed(&self) -> u64 {
-        self.0.values().filter(|file| file.going >= file.names).map(|file| file.bytes).sum()
     }
 }

@@ -78,6 +78,11 @@ impl Layout {
         self.home.join("unflushed")
     }
 
+    /// What is known of things that went, by the first byte of their digests.
+    pub(crate) fn tombstones(&self, shard: u8) -> PathBuf {
+        self.home.join("tombstones").join(format!("{shard:02x}"))
+    }
+
     pub(crate) fn folders(&self) -> [PathBuf; 8] {
         [
             self.files(),

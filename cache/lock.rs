@@ -139,6 +139,11 @@ pub(crate) fn records(fs: &Fs, layout: &Layout, key: &Digest) -> Result<File, Fs
     locked(fs, &path)
 }
 
+/// Serialises those who change tombstones.
+pub(crate) fn tombstones(fs: &Fs, layout: &Layout) -> Result<File, FsError> {
+    locked(fs, &layout.locks().join("tombstones"))
+}
+
 fn locked(fs: &Fs, path: &Path) -> Result<File, FsError> {
     let file = fs.open_lock(path)?;
     file.lock().map_err(|error| FsError::new("lock", path, error))?;

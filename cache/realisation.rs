@@ -127,6 +127,15 @@ impl Realisation {
         codec::decode(MAGIC, VERSION, frame)
     }
 
+    /// Reads the record of a key as it stands on disk, or says what is wrong with it.
+    pub(crate) fn decode_under(frame: &[u8], key: &Digest) -> Result<Self, String> {
+        match Self::decode(frame) {
+            Ok(realisation) if realisation.key == *key => Ok(realisation),
+            Ok(realisation) => Err(format!("the record is that of the key {}", realisation.key)),
+            Err(error) => Err(format!("the record is unusable: {error}")),
+        }
+    }
+
     /// The output of this name.
     #[must_use]
     pub fn output(&self, name: &str) -> Option<&Output> {

@@ -45,15 +45,6 @@ impl Recorded {
 
 const NO_FILE: &str = "the record is not a file";
 
-/// What a record says, or what is wrong with it.
-fn decoded(frame: &[u8], key: &Digest) -> Result<Realisation, String> {
-    match Realisation::decode(frame) {
-        Ok(realisation) if realisation.key == *key => Ok(realisation),
-        Ok(realisation) => Err(format!("the record is that of the key {}", realisation.key)),
-        Err(error) => Err(format!("the record is unusable: {error}")),
-    }
-}
-
 impl Store {
     /// The result in use under a key. A record that is damaged is moved out of the way, counts as
     /// absent, and is told in a notice. Whether its outputs are there is another question:
@@ -83,7 +74,7 @@ impl Store {
         let wrong = if metadata.is_file() {
             std::io::Read::read_to_end(&mut &file, &mut frame)
                 .map_err(|error| FsError::new("read", &path, error))?;
-            match decoded(&frame, key) {
+            match Realisation::decode_under(&frame, key) {
                 Ok(realisation) => {
                     if let Some(index) = &self.index {
                         index.put_record(key, &metadata, &frame);
@@ -101,9 +92,10 @@ impl Store {
         Ok(None)
     }
 
-    /// Moves every record out of the way that cannot be read, with a notice. To be called under
-    /// the exclusive lock.
-    pub(crate) fn set_damaged_records_aside(&self) -> Result<(), FsError> {
+    /// Moves every record out of the way that cannot be read, with a notice; gives the keys that
+    /// have no result any more. To be called under the exclusive lock.
+    pub(crate) fn set_damaged_records_aside(&self) -> Result<Vec<Digest>, FsError> {
+        let mut lost = Vec::new();
         for Item { path, entry } in inventory::records(&self.fs, &self.layout)? {
             let Entry::Record(RecordName::Current(key) | RecordName::Earlier(key, _)) = entry
             else {
@@ -113,11 +105,14 @@ impl Store {
             let _writers = lock::records(&self.fs, &self.layout, &key)?;
             let Some(Err(wrong)) = self.read_as(&path, &key)? else { continue };
             self.set_aside(&path, &wrong)?;
-            if let (Entry::Record(RecordName::Current(_)), Some(index)) = (entry, &self.index) {
-                index.forget_record(&key);
+            if let Entry::Record(RecordName::Current(_)) = entry {
+                lost.push(key);
+                if let Some(index) = &self.index {
+                    index.forget_record(&key);
+                }
             }
         }
-        Ok(())
+        Ok(lost)
     }
 
     /// Records a result. Sets its `attempt`, `boot` and `group`. Its outputs, log and references
@@ -159,6 +154,7 @@ impl Store {
         if let Some(index) = &self.index {
             index.put_record(&key, &self.fs.lstat(&path)?, &frame);
         }
+        self.unbury(&realisation);
         Ok(Recorded::Written(realisation))
     }
 
@@ -199,6 +195,20 @@ impl Store {
         Ok(found)
     }
 
+    /// The results under a key that can be read, the one in use last; changes nothing.
+    pub(crate) fn sound_attempts(&self, key: &Digest) -> Result<Vec<Realisation>, FsError> {
+        let earlier = self.earlier_attempts(key)?;
+        let earlier = earlier.into_iter().map(|number| self.layout.attempt(key, number));
+        let paths: Vec<_> = earlier.chain([self.layout.realisation(key)]).collect();
+        let mut found = Vec::new();
+        for path in paths {
+            if let Some(Ok(realisation)) = self.read_as(&path, key)? {
+                found.push(realisation);
+            }
+        }
+        Ok(found)
+    }
+
     /// Reads a record, or says what is wrong with it. `None` if there is none.
     fn read_as(
         &self,
@@ -209,7 +219,7 @@ impl Store {
         if !metadata.is_file() {
             return Ok(Some(Err(NO_FILE.to_owned())));
         }
-        Ok(present(self.fs.read(path))?.map(|frame| decoded(&frame, key)))
+        Ok(present(self.fs.read(path))?.map(|frame| Realisation::decode_under(&frame, key)))
     }
 
     /// Every result that was recorded under a key, the first one first; the last one is in use.

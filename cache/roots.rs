@@ -1,8 +1,14 @@
 //! Roots: what the collector keeps, by name and on disk.
 //!
 //! Pins, generations, each project's last builds: this module is unaware of which is which.
+//!
+//! When a root lets go of a realisation, the file of its record gets the time of that moment. So it
+//! is known when something was last of use, without a note for each use: what is held never goes,
+//! and its time does not matter until it is let go.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +19,8 @@ use crate::object::Object;
 use crate::store::Store;
 
 const FORMAT: u32 = 1;
+/// How exactly it is known when a root was last of use.
+const GRAIN: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Something that is kept, and why.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -31,6 +39,14 @@ pub struct Root {
     pub data: serde_json::Value,
     /// When it was set to what it is, in seconds since 1970.
     pub at: i64,
+}
+
+impl Root {
+    /// Whether both say the same, whenever they do.
+    fn says_the_same_as(&self, other: &Self) -> bool {
+        (&self.label, &self.keys, &self.objects, &self.data)
+            == (&other.label, &other.keys, &other.objects, &other.data)
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -78,8 +94,9 @@ impl Store {
     /// If the name cannot be one, or the disk cannot be written to.
     pub fn set_root(&self, name: &str, root: &Root) -> Result<(), RootError> {
         let path = path_of(&self.layout, name)?;
-        if let Ok(Some(there)) = read(&self.fs, &path)
-            && (Root { at: root.at, ..there }) == *root
+        let there = read(&self.fs, &path).ok().flatten();
+        if let Some(there) = &there
+            && there.says_the_same_as(root)
         {
             return Ok(());
         }
@@ -94,16 +111,73 @@ impl Store {
         if let Some(folder) = path.parent() {
             self.fs.sync_folder(folder)?;
         }
+        let stay: BTreeSet<&Digest> = root.keys.iter().collect();
+        let before = there.iter().flat_map(|there| &there.keys);
+        self.last_used(before.filter(|key| !stay.contains(key)), None);
         Ok(())
     }
 
-    /// Removes a root; says whether there was one.
+    /// Notes that what a root holds is still of use, for when it lets go; about once a day that
+    /// costs a write.
+    ///
+    /// # Errors
+    /// If the name cannot be one.
+    pub fn touch_root(&self, name: &str) -> Result<(), RootError> {
+        let path = path_of(&self.layout, name)?;
+        let age = |used: SystemTime| used.elapsed().unwrap_or_default();
+        if self.last_touch(&path).is_some_and(|used| age(used) > GRAIN) {
+            // Without it things go a little early when the store is to shrink.
+            let _ = self.fs.set_mtime(&path, None);
+        }
+        Ok(())
+    }
+
+    /// Removes a root; says whether there was one. What it held was of use until now.
     ///
     /// # Errors
     /// If the name cannot be one, or the disk cannot be written to.
     pub fn remove_root(&self, name: &str) -> Result<bool, RootError> {
+        self.remove_root_used(name, |_| None)
+    }
+
+    /// Removes a root that nobody has had a use for since it was last set or touched; says whether
+    /// there was one.
+    ///
+    /// # Errors
+    /// If the name cannot be one, or the disk cannot be written to.
+    pub fn remove_idle_root(&self, name: &str) -> Result<bool, RootError> {
+        self.remove_root_used(name, |path| self.last_touch(path))
+    }
+
+    fn remove_root_used(
+        &self,
+        name: &str,
+        used: impl FnOnce(&Path) -> Option<SystemTime>,
+    ) -> Result<bool, RootError> {
         let path = path_of(&self.layout, name)?;
-        Ok(present(self.fs.remove_file(&path))?.is_some())
+        let there = read(&self.fs, &path).ok().flatten();
+        let used = used(&path);
+        let removed = present(self.fs.remove_file(&path))?.is_some();
+        self.last_used(there.iter().flat_map(|there| &there.keys), used);
+        Ok(removed)
+    }
+
+    /// Notes until when these were of use; until now, if no time is given.
+    fn last_used<'k>(&self, keys: impl Iterator<Item = &'k Digest>, until: Option<SystemTime>) {
+        for key in keys {
+            let path = self.layout.realisation(key);
+            // A later time may be known, from another root.
+            let later =
+                until.is_some_and(|until| self.last_touch(&path).is_some_and(|t| t > until));
+            if !later {
+                // A record that is gone has no time; one whose time cannot be set may go early.
+                let _ = self.fs.set_mtime(&path, until);
+            }
+        }
+    }
+
+    fn last_touch(&self, path: &Path) -> Option<SystemTime> {
+        self.fs.lstat(path).ok()?.modified().ok()
     }
 
     /// The root of this name.

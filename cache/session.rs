@@ -2,7 +2,7 @@
 
 use crate::digest::Digest;
 use crate::fsio::FsError;
-use crate::holds::Held;
+use crate::holds::{self, Held};
 use crate::object::Object;
 use crate::store::Store;
 
@@ -19,8 +19,27 @@ impl Store {
     /// # Errors
     /// None at present; the file of what is held is made when something is.
     pub fn session(&self) -> Result<Session<'_>, FsError> {
-        self.holds.begin();
+        self.holds.begin(None);
         Ok(Session(self))
+    }
+
+    /// Begins a session for an owner. If the process is killed, what it held stays held until
+    /// somebody [forgets](Self::forget_killed) it for this owner, or for a month: what was finished
+    /// is not lost to a collector that comes before the owner does.
+    ///
+    /// # Errors
+    /// As for [`session`](Self::session).
+    pub fn session_of(&self, owner: &Digest) -> Result<Session<'_>, FsError> {
+        self.holds.begin(Some(owner));
+        Ok(Session(self))
+    }
+
+    /// Lets go of what killed processes held for this owner.
+    ///
+    /// # Errors
+    /// If it cannot be removed.
+    pub fn forget_killed(&self, owner: &Digest) -> Result<(), FsError> {
+        holds::forget(&self.fs, &self.layout, owner)
     }
 
     pub(crate) fn hold(&self, held: impl IntoIterator<Item = Held>) -> Result<(), FsError> {

@@ -20,6 +20,7 @@ use crate::object::Object;
 use crate::recover;
 use crate::scratch::{self, Scratch};
 use crate::staging;
+use crate::tombstone::{Cause, Shards};
 use crate::trash;
 
 /// A store that cannot be opened.
@@ -47,6 +48,9 @@ pub enum OpenError {
 pub struct StoreOptions {
     /// Faults to inject, for tests.
     pub faults: Option<FaultPlan>,
+    /// Which boot of the machine this is, for tests of what happens after another one; by default
+    /// the kernel says.
+    pub boot: Option<String>,
 }
 
 /// A content-addressed store for files and trees, and for the records of what made them.
@@ -63,6 +67,7 @@ pub struct Store {
     pub(crate) unflushed: Unflushed,
     pub(crate) staging: staging::Staging,
     pub(crate) clocks: Clocks,
+    pub(crate) tombstones_read: Shards,
     notices: Mutex<Vec<Notice>>,
 }
 
@@ -91,8 +96,8 @@ impl Store {
             fs.create_dirs(&folder)?;
         }
         let mut notices = Vec::new();
-        let boot = boot::current(&fs);
-        recover::after_boot(&fs, &layout, &boot, &mut notices)?;
+        let boot = options.boot.unwrap_or_else(|| boot::current(&fs));
+        let lost = recover::after_boot(&fs, &layout, &boot, &mut notices)?;
         let index = match Index::open(&fs, &layout.index(), &layout.trash()) {
             Ok((index, wrong)) => {
                 notices.extend(wrong.map(|error| Notice {
@@ -107,17 +112,20 @@ impl Store {
                 None
             }
         };
-        Ok(Self {
+        let store = Self {
             gc_lock: GcLock::open(&fs, &layout)?,
             holds: Holds::default(),
             unflushed: Unflushed::new(boot),
             staging: staging::Staging::default(),
             clocks: Clocks::default(),
+            tombstones_read: Shards::default(),
             notices: Mutex::new(notices),
             fs,
             layout,
             index,
-        })
+        };
+        store.bury(lost.into_iter().map(|item| (item, Cause::Torn)));
+        Ok(store)
     }
 
     /// The folder that the store lives in, absolute.
@@ -252,7 +260,9 @@ fn check_format(fs: &Fs, layout: &Layout) -> Result<(), OpenError> {
             let scratch = Scratch::create(fs, layout)?;
             let aside = scratch.path().join("format");
             fs.write_new(&aside, FORMAT.as_bytes(), true)?;
-            Ok(fs.rename(&aside, &layout.format())?)
+            fs.rename(&aside, &layout.format())?;
+            // Without its format a store that is in use would be refused.
+            Ok(fs.sync_folder(layout.home())?)
         }
     }
 }

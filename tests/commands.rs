@@ -117,7 +117,7 @@ fn why_shows_the_exact_change_root_causes_first() {
     "###);
     let document = project.kiln(&["why", "label", "--json"]).exits(0).json();
     assert_snapshot!(keys(&document).join(" "), @r###"
-    action_key after causes compared_with last_failure ran_ms state step why
+    action_key after causes compared_with last_failure ran_ms removed state step why
     "###);
     project.build(&[]).exits(0);
     assert_snapshot!(project.kiln(&["why", "label"]).exits(0).redacted(), @r###"
@@ -261,7 +261,7 @@ fn the_collector_names_what_holds_each_object_and_takes_the_rest() {
     project.build(&["--jobs", "1"]).exits(0);
     let document = project.kiln(&["gc", "--dry-run", "--json"]).exits(0).json();
     assert_snapshot!(keys(&document).join(" "), @r###"
-    abandoned bytes_freed bytes_kept dry_run kept removed
+    abandoned bytes_freed bytes_held bytes_kept dry_run keep_bytes kept over_budget removed unused_since
     "###);
     let held = document["kept"].as_array().unwrap();
     assert!(held.iter().all(|kept| !kept["held_by"].as_array().unwrap().is_empty()), "{document}");
@@ -283,25 +283,90 @@ fn an_abandoned_project_is_collected_and_builds_again() {
     fs::create_dir(project.store().join("roots")).unwrap();
     assert_snapshot!(project.kiln(&["gc", "--dry-run"]).exits(0).redacted(), @r###"
     nothing is held
-    would go     name             size
-    file         [DIGEST]      6 B
-    file         [DIGEST]      4 B
-    file         [DIGEST]      4 B
-    file         [DIGEST]      7 B
-    file         [DIGEST]      0 B
-    file         [DIGEST]      2 B
-    tree         [DIGEST]     86 B
-    realisation  [DIGEST]  [SIZE]
-    realisation  [DIGEST]  [SIZE]
-    realisation  [DIGEST]  [SIZE]
+    would go     name             size  last used
+    file         [DIGEST]      6 B  [MOMENT]
+    file         [DIGEST]      4 B  [MOMENT]
+    file         [DIGEST]      4 B  [MOMENT]
+    file         [DIGEST]      7 B  [MOMENT]
+    file         [DIGEST]      0 B  [MOMENT]
+    file         [DIGEST]      2 B  [MOMENT]
+    tree         [DIGEST]     86 B  [MOMENT]
+    realisation  [DIGEST]  [SIZE]  [MOMENT]
+    realisation  [DIGEST]  [SIZE]  [MOMENT]
+    realisation  [DIGEST]  [SIZE]  [MOMENT]
 
-    would remove 7 objects and 3 realisations: [SIZE]
+    would remove 7 objects and 3 realisations: [SIZE]; 0 B would stay
     "###);
     assert_snapshot!(project.kiln(&["gc"]).exits(0).redacted(), @r###"
     nothing is held
-    removed 7 objects and 3 realisations: [SIZE]
+    removed 7 objects and 3 realisations: [SIZE]; 0 B stay
     "###);
-    assert_eq!(project.build(&[]).exits(0).ran(), ["count", "label", "sort"]);
+    assert_snapshot!(project.kiln(&["why", "sort"]).exits(0).redacted(), @r###"
+    sort would run: its result was here until [MOMENT], then collected: nothing held it
+    "###);
+    let document = project.kiln(&["why", "sort", "--json"]).exits(0).json();
+    assert_eq!(document["removed"]["cause"], "unheld", "{document}");
+    let status = project.kiln(&["status"]).exits(0).stdout();
+    assert!(status.contains("then collected"), "{status}");
+    let build = project.build(&[]).exits(0);
+    assert_eq!(build.ran(), ["count", "label", "sort"]);
+    let why = build.step("sort")["why"][0].as_str().unwrap();
+    assert!(why.contains("was here until") && why.contains("then collected"), "{why}");
+    // Made again, and then lost by another hand.
+    fs::remove_dir_all(project.store().join("realisations")).unwrap();
+    assert_snapshot!(project.kiln(&["why", "sort"]).exits(0).redacted(), @r###"
+    sort would run: its result is lost from the store
+    "###);
+}
+
+#[test]
+fn a_store_shrinks_to_its_budget_and_says_when_what_is_held_is_larger() {
+    let project = built();
+    project.edit("kiln.toml", "suffix = \"one\"", "suffix = \"two\"");
+    project.build(&["--jobs", "1"]).exits(0);
+    let gc = |more: &[&str]| {
+        let command = [&["gc", "--json"], more].concat();
+        project.kiln(&command).exits(0).json()
+    };
+    // Everything is held by the last builds of a project that is there.
+    let held = gc(&["--keep-bytes", "1K"]);
+    assert_eq!(held["removed"], serde_json::json!([]), "{held}");
+    assert_eq!((&held["over_budget"], &held["keep_bytes"]), (&true.into(), &1024.into()));
+    let run = project.kiln(&["gc", "--keep-bytes", "1K", "--older-than", "0s"]).exits(0);
+    assert!(run.stderr().contains("larger than the 1.0 KiB"), "{run:?}");
+    assert!(run.stdout().contains("held by"), "{run:?}");
+    fs::remove_dir_all(project.store().join("roots")).unwrap();
+    fs::create_dir(project.store().join("roots")).unwrap();
+    let within = gc(&["--keep-bytes", "1M", "--older-than", "1h", "--dry-run"]);
+    assert_eq!(within["removed"], serde_json::json!([]), "{within}");
+    let kept = &within["kept"][0];
+    assert_eq!(kept["held_by"], serde_json::json!([]));
+    assert!(kept["last_use"].is_i64(), "{kept}");
+    let text = project.kiln(&["gc", "--keep-bytes", "1M", "--dry-run"]).exits(0).redacted();
+    assert!(text.contains("nothing; last used [MOMENT]"), "{text}");
+    let all = within["bytes_kept"].as_u64().unwrap();
+    let less = gc(&["--keep-bytes", &(all - 1).to_string()]);
+    assert_eq!(less["over_budget"], false);
+    assert!(!less["removed"].as_array().unwrap().is_empty(), "{less}");
+    assert!(less["removed"].as_array().unwrap().iter().all(|one| one["cause"] == "over_budget"));
+    let rest = gc(&["--older-than", "0s"]);
+    assert_eq!(rest["bytes_kept"], 0, "{rest}");
+    project.kiln(&["store", "verify"]).exits(0);
+}
+
+#[test]
+fn limits_that_say_nothing_are_refused_with_advice() {
+    let project = built();
+    for (option, value, advice) in [
+        ("--keep-bytes", "plenty", "20G"),
+        ("--keep-bytes", "20X", "20G"),
+        ("--keep-bytes", "", "20G"),
+        ("--older-than", "30", "30d"),
+        ("--older-than", "3 fortnights", "30d"),
+    ] {
+        let run = project.kiln(&["gc", option, value]).exits(2);
+        assert!(run.stderr().contains(advice), "{run:?}");
+    }
 }
 
 #[test]
@@ -320,7 +385,7 @@ fn a_project_whose_folder_is_gone_holds_nothing_any_more() {
     let text = said(&["gc", "--dry-run"]);
     let place = format!("the last builds of `words` in {}", folder.display());
     assert!(text.starts_with(&format!("would let go of {place}: the folder is gone")), "{text}");
-    assert!(text.contains("would remove 0 objects and 0 realisations"), "{text}");
+    assert!(text.contains("would remove 1 object and 1 realisation:"), "{text}");
 
     let text = said(&["gc"]);
     assert!(text.starts_with(&format!("let go of {place}: the folder is gone\n")), "{text}");

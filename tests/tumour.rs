@@ -217,3 +217,29 @@ fn a_recipe_that_is_no_toml_any_more_stops_no_rollback() {
     let rolled = project.kiln(&["rollback", "staging"]).exits(0);
     assert!(rolled.stdout().contains("back to generation 1"), "{rolled:?}");
 }
+
+#[test]
+fn the_collector_keeps_what_deployments_name_even_without_its_root() {
+    let (project, _) = built();
+    deploy(&project, "staging");
+    project.kiln(&["store", "verify"]).exits(0);
+    for folder in ["roots/project", "roots/generation"] {
+        fs::remove_dir_all(project.store().join(folder)).unwrap();
+    }
+    let dry = project.kiln(&["gc", "--dry-run", "--json"]).exits(0).json();
+    let held = dry["kept"].as_array().unwrap();
+    assert!(!held.is_empty(), "{dry}");
+    assert!(held.iter().all(|kept| kept["held_by"][0] == "generation 1 of staging (tumour)"));
+    assert!(!project.store().join("roots/generation").exists(), "it only says what it would do");
+    let run = project.kiln(&["gc"]).exits(0);
+    assert!(run.stderr().contains("generation 1 of staging (tumour) was no root"), "{run:?}");
+    assert!(project.store().join("roots/generation").exists());
+    project.kiln(&["store", "verify"]).exits(0);
+
+    let generation = project.store().join("deployments/tumour/staging/generations/1");
+    fs::write(&generation, "{").unwrap();
+    let run = project.kiln(&["store", "verify"]).exits(1);
+    assert!(run.stdout().contains("generations/1"), "{run:?}");
+    let run = project.kiln(&["gc"]).exits(1);
+    assert!(run.stderr().contains("nothing was removed"), "{run:?}");
+}

@@ -1,6 +1,8 @@
-//! Records, roots, sessions, collection, verification, and what a killed process leaves.
+//! Records, roots, sessions, collection, verification.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod sample;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -9,53 +11,10 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use kiln_cache::{
-    Cost, Determinism, Digest, FaultPlan, GcOptions, Ingest, Isolation, Item, Object, Output,
-    Precedence, Realisation, Recorded, Root, RootError, Store, StoreOptions, Trust, Verdict,
+    Digest, FaultPlan, GcOptions, Ingest, Isolation, Item, Object, Precedence, Realisation,
+    Recorded, Root, RootError, Store, StoreOptions, Trust,
 };
-
-fn open(folder: &Path) -> Store {
-    Store::open(&folder.join("home")).unwrap()
-}
-
-fn fresh() -> (tempfile::TempDir, Store) {
-    let folder = tempfile::tempdir().unwrap();
-    let store = open(folder.path());
-    (folder, store)
-}
-
-fn key(name: &str) -> Digest {
-    Digest::of(name.as_bytes())
-}
-
-fn made(name: &str, object: Object) -> Realisation {
-    Realisation {
-        key: key(name),
-        attempt: 0,
-        recipe: "tumour".into(),
-        step: name.into(),
-        builder: "train@1".into(),
-        outputs: vec![Output {
-            name: "out".into(),
-            object,
-            bytes: 3,
-            extension: "csv".into(),
-            alias: None,
-        }],
-        verdict: Some(Verdict { accepted: true, reason: "f1 0.95 >= 0.92".into() }),
-        isolation: Isolation::Partial,
-        determinism: Determinism::Bitwise,
-        manifest: "builder train@1\n".into(),
-        log: None,
-        refs: vec![],
-        cost: Cost { seconds: 1.5, ..Cost::default() },
-        boot: String::new(),
-        group: 0,
-    }
-}
-
-fn root(label: &str, keys: Vec<Digest>, objects: Vec<Object>) -> Root {
-    Root { label: label.into(), keys, objects, data: serde_json::Value::Null, at: 1 }
-}
+use sample::{fresh, key, made, open, root};
 
 #[test]
 fn the_first_result_stays_unless_the_next_is_better_isolated_or_wanted() {
@@ -214,7 +173,7 @@ fn the_collector_keeps_what_roots_and_sessions_hold_and_nothing_else() {
     assert_eq!(held.held_by, ["build of a"]);
     drop(session);
 
-    let dry = collector.gc(GcOptions { dry_run: true }).unwrap();
+    let dry = collector.gc(GcOptions { dry_run: true, ..GcOptions::default() }).unwrap();
     let removed: Vec<_> = dry.removed.iter().map(|removed| removed.item).collect();
     assert_eq!(removed, [Item::Object(dropped), Item::Realisation(key("dropped"))]);
     assert!(collector.contains(&dropped));
@@ -338,7 +297,7 @@ fn verify_finds_a_flipped_bit_a_wrong_mode_and_a_missing_file() {
 fn a_flush_that_has_nothing_to_do_does_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let plan = FaultPlan::count();
-    let options = StoreOptions { faults: Some(plan.clone()) };
+    let options = StoreOptions { faults: Some(plan.clone()), ..StoreOptions::default() };
     let store = Store::open_with(&folder.path().join("home"), options).unwrap();
     let before = plan.passed();
     store.flush().unwrap();
@@ -376,70 +335,7 @@ fn what_was_not_flushed_before_a_reboot_is_rehashed() {
     assert_eq!(fs::read_dir(home.join("unflushed")).unwrap().count(), 0);
 }
 
-const FAULT: &str = "KILN_CACHE_TEST_FAULT";
 const HOME: &str = "KILN_CACHE_TEST_HOME";
-
-/// What the killed process does; only does it when it is asked to.
-#[test]
-fn a_build_to_be_killed() {
-    let (Ok(fault), Ok(folder)) = (std::env::var(FAULT), std::env::var(HOME)) else { return };
-    build(Path::new(&folder), Some(fault.parse().unwrap()));
-}
-
-fn build(folder: &Path, faults: Option<FaultPlan>) {
-    let store = Store::open_with(&folder.join("home"), StoreOptions { faults }).unwrap();
-    let session = store.session().unwrap();
-    session.hold_key(&key("k")).unwrap();
-    let scratch = store.scratch_dir().unwrap();
-    let out = scratch.path().join("out");
-    fs::create_dir_all(out.join("d")).unwrap();
-    fs::write(out.join("d/a"), "abc").unwrap();
-    fs::hard_link(out.join("d/a"), out.join("b")).unwrap();
-    let tree = store.ingest(&out, Ingest::Move).unwrap().object;
-    let log = store.put_bytes(b"log").unwrap();
-    let made = Realisation { log: Some(log), ..made("k", tree) };
-    store.record(made, Precedence::Again).unwrap();
-    store.set_root("project/x", &root("x", vec![key("k")], vec![])).unwrap();
-    store.gc(GcOptions::default()).unwrap();
-    store.flush().unwrap();
-}
-
-#[test]
-fn a_kill_at_any_point_leaves_a_valid_store_and_nothing_that_is_not_swept() {
-    let own = std::env::current_exe().unwrap();
-    let mut killed = 0;
-    for at in 1.. {
-        let folder = tempfile::tempdir().unwrap();
-        build(folder.path(), None);
-        let status = Command::new(&own)
-            .args(["--exact", "a_build_to_be_killed", "--test-threads=1"])
-            .env(FAULT, format!("kill@{at}"))
-            .env(HOME, folder.path())
-            .output()
-            .unwrap()
-            .status;
-        let store = open(folder.path());
-        let report = store.verify().unwrap();
-        assert!(report.problems.is_empty(), "killed at {at}: {report:#?}");
-        // The build before is not lost.
-        let there = store.realisation(&key("k")).unwrap().unwrap();
-        assert!(there.objects().all(|object| store.contains(&object)), "killed at {at}");
-        store.sweep();
-        let left: Vec<_> = fs::read_dir(folder.path().join("home/tmp"))
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name())
-            .filter(|name| name != "locks")
-            .collect();
-        assert!(left.is_empty(), "killed at {at}: {left:?}");
-        assert_eq!(store.du().unwrap().trash.count, 0);
-        assert!(store.verify().unwrap().problems.is_empty(), "killed at {at}, swept");
-        if status.success() {
-            break;
-        }
-        killed += 1;
-    }
-    assert!(killed > 30, "only {killed} points");
-}
 
 #[test]
 fn damaged_records_that_were_met_or_collected_trouble_nobody_any_more() {
@@ -540,7 +436,7 @@ fn what_cannot_be_swept_is_told_and_stops_nobody() {
         }
         fs::write(folder.path().join("home/trash/old"), "").unwrap();
         let plan = FaultPlan::fail_at(at);
-        let options = StoreOptions { faults: Some(plan.clone()) };
+        let options = StoreOptions { faults: Some(plan.clone()), ..StoreOptions::default() };
         let Ok(store) = Store::open_with(&folder.path().join("home"), options) else { continue };
         let opened = plan.passed();
         drop(store.take_notices());

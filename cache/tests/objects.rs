@@ -338,7 +338,7 @@ fn a_settled_file_is_not_read_again_unless_asked() {
     assert_eq!(again, first);
     drop(store);
     let plan = kiln_cache::FaultPlan::count();
-    let options = StoreOptions { faults: Some(plan.clone()) };
+    let options = StoreOptions { faults: Some(plan.clone()), ..StoreOptions::default() };
     let store = Store::open_with(&folder.path().join("home"), options).unwrap();
     let before = plan.passed();
     assert_eq!(store.digest_file(&path, Trust::Cached).unwrap(), first);

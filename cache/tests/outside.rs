@@ -138,7 +138,7 @@ fn a_wide_folder_is_hashed_once_and_then_only_looked_at() {
     assert_eq!(first.links(), ["deep/er/link"]);
     drop(store);
     let plan = FaultPlan::count();
-    let options = StoreOptions { faults: Some(plan.clone()) };
+    let options = StoreOptions { faults: Some(plan.clone()), ..StoreOptions::default() };
     let store = Store::open_with(&home.path().join("home"), options).unwrap();
     let before = plan.passed();
     assert_eq!(store.digest_folder(&path, Trust::Cached).unwrap(), first);

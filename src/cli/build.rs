@@ -169,7 +169,8 @@ pub fn realise(
         Failure::environment(error, "kiln doctor and kiln store verify tell more")
     };
     // Until the project's root says what is kept, the collector has to wait.
-    let session = project.store.session().map_err(|error| store(&error))?;
+    let owner = project.history.digest();
+    let session = project.store.session_of(&owner).map_err(|error| store(&error))?;
     project.store.sweep();
     // What a step finds in its folders must not depend on who runs it.
     rustix::process::umask(rustix::fs::Mode::from_bits_truncate(0o022));
@@ -232,6 +233,13 @@ fn remember(
     if news {
         let at = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
         history.save(store, at).map_err(|error| trouble(&error))?;
+    } else {
+        history.touch(store).map_err(|error| trouble(&error))?;
+    }
+    // Whatever builds of this project that were killed had finished and is still of use was looked up by now, and the
+    // root holds it. A build that did not come so far may have passed by some of it.
+    if ended == Ended::Well && report.steps.len() == graph.steps.len() {
+        store.forget_killed(&history.digest()).map_err(|error| trouble(&error))?;
     }
     Ok(())
 }

@@ -1,12 +1,22 @@
 //! `kiln gc`: what is kept, what holds it, and what goes.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
-use kiln_cache::{GcError, GcOptions, GcReport, Item, Kept, Kind, Removed, Store};
-use kiln_engine::project::{self, Abandoned};
+use kiln_cache::{
+    Digest, GcError, GcOptions, GcReport, Item, Kept, Kind, Removed, RootChanges, Store,
+};
+use kiln_engine::{
+    moment,
+    project::{self, Abandoned},
+};
+use kiln_registry::Deployments;
 use serde::Serialize;
 
 use super::{
+    amount,
     failure::{Exit, Failure, print_json},
     global::Global,
     project::open_store,
@@ -19,11 +29,23 @@ const ROWS: usize = 20;
 
 /// Remove from the store what nothing holds any more.
 ///
-/// Held is what a project's last builds made, what deployments run or could go back to, and what a build that runs
-/// now needs. A project whose folder is gone holds nothing any more.
+/// Held is what a project's last builds made, what deployments run or could go back to, what a build that runs now
+/// needs, and what a build that was killed had finished, until its project is built again. A project whose folder is
+/// gone holds nothing any more. With limits, only what is beyond one of them goes, what was used least recently first;
+/// what is held never goes.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  kiln gc --dry-run\n  kiln gc --dry-run --all")]
+#[command(after_help = "Examples:
+  kiln gc --dry-run                  what would go, and what holds the rest
+  kiln gc --keep-bytes 20G           shrink the store to 20 GiB, if what is held allows it
+  kiln gc --older-than 30d           what was not used for a month
+  kiln gc --older-than 2w --keep-bytes 500GiB")]
 pub struct Args {
+    /// Remove only as much as it takes for the store to fit into SIZE, such as 20G or 500MiB.
+    #[arg(long, value_name = "SIZE", value_parser = amount::size)]
+    pub keep_bytes: Option<u64>,
+    /// Remove only what was not used for this long, such as 30d, 2w or 12h.
+    #[arg(long, value_name = "DURATION", value_parser = amount::duration)]
+    pub older_than: Option<Duration>,
     /// Say what would go and what holds the rest; remove nothing.
     #[arg(long)]
     pub dry_run: bool,
@@ -35,6 +57,9 @@ pub struct Args {
 #[derive(Serialize)]
 struct Document<'a> {
     dry_run: bool,
+    keep_bytes: Option<u64>,
+    unused_since: Option<i64>,
+    over_budget: bool,
     abandoned: &'a [Abandoned],
     #[serde(flatten)]
     report: &'a GcReport,
@@ -43,18 +68,25 @@ struct Document<'a> {
 /// Collects, or says what would be collected.
 pub fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
     let store = open_store(global)?;
-    let (abandoned, report) = collect(&store, args.dry_run).map_err(|error| match &error {
-        GcError::Root(_) => {
-            Failure::environment(&error, "nothing was removed; mend or remove that file")
-        }
-        GcError::Fs(_) => Failure::environment(&error, "kiln doctor tells more"),
-    })?;
+    let options = GcOptions {
+        dry_run: args.dry_run,
+        keep_bytes: args.keep_bytes,
+        unused_since: args.older_than.map(ago),
+    };
+    let (abandoned, report) = collect(&store, options)?;
+    let over_budget = args.keep_bytes.is_some_and(|most| report.bytes_kept > most);
     for notice in store.take_notices() {
         summary::warn(&format!("{}: {}", notice.path.display(), notice.what));
     }
     if global.json {
-        let dry_run = args.dry_run;
-        print_json(&Document { dry_run, abandoned: &abandoned, report: &report });
+        print_json(&Document {
+            dry_run: options.dry_run,
+            keep_bytes: options.keep_bytes,
+            unused_since: options.unused_since,
+            over_budget,
+            abandoned: &abandoned,
+            report: &report,
+        });
         return Ok(Exit::Done);
     }
     print_abandoned(&abandoned, args.dry_run);
@@ -65,33 +97,73 @@ pub fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
     }
     let (objects, realisations) = counts(report.removed.iter().map(|removed| removed.item));
     anstream::println!(
-        "{} {} and {}: {}",
+        "{} {} and {}: {}; {} {}",
         if args.dry_run { "would remove" } else { "removed" },
         style::counted(objects, "object"),
         style::counted(realisations, "realisation"),
         style::bytes(report.bytes_freed),
+        style::bytes(report.bytes_kept),
+        if args.dry_run { "would stay" } else { "stay" },
     );
+    if let (true, Some(most)) = (over_budget, args.keep_bytes) {
+        summary::warn(&format!(
+            "the store is larger than the {} that it was to keep: what is held takes {}, and never goes; \
+             the table tells what holds it",
+            style::bytes(most),
+            style::bytes(report.bytes_held),
+        ));
+    }
     Ok(Exit::Done)
 }
 
-/// Lets go of what abandoned projects hold, then collects.
-fn collect(store: &Store, dry_run: bool) -> Result<(Vec<Abandoned>, GcReport), GcError> {
-    let abandoned = project::abandoned(store)?;
-    if !dry_run {
+/// The moment that lies so far back, in seconds since 1970; what was used in this very second is old enough for 0 s.
+fn ago(time: Duration) -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let seconds = |time: Duration| i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+    seconds(now).saturating_add(1).saturating_sub(seconds(time))
+}
+
+/// Lets go of what abandoned projects hold, sees that deployments hold what they name, then collects.
+fn collect(store: &Store, options: GcOptions) -> Result<(Vec<Abandoned>, GcReport), Failure> {
+    let nothing = "nothing was removed; mend or remove that file";
+    let abandoned =
+        project::abandoned(store).map_err(|error| Failure::environment(&error, nothing))?;
+    let registry = Deployments::new(store);
+    let unrooted = registry.unrooted().map_err(|error| {
+        Failure::environment(&error, format!("nothing was removed; {}", error.help()))
+    })?;
+    if !options.dry_run {
+        for generation in &unrooted {
+            summary::warn(&format!("{} was no root, and is one again", generation.root.label));
+            registry
+                .root_again(generation)
+                .map_err(|error| Failure::environment(&error, error.help()))?;
+        }
         for project in &abandoned {
-            store.remove_root(&project.root)?;
+            store
+                .remove_idle_root(&project.root)
+                .map_err(|error| Failure::environment(&error, nothing))?;
+            store
+                .forget_killed(&Digest::of(project.root.as_bytes()))
+                .map_err(|error| Failure::environment(&error, "kiln doctor tells more"))?;
         }
     }
-    Ok((abandoned, store.gc(GcOptions { dry_run })?))
+    let changes = RootChanges {
+        added: unrooted.into_iter().map(|generation| generation.root).collect(),
+        ignored: abandoned.iter().map(|project| project.root.clone()).collect(),
+    };
+    let report = store.gc_with(options, &changes).map_err(|error| match &error {
+        GcError::Root(_) => Failure::environment(&error, nothing),
+        GcError::Fs(_) => Failure::environment(&error, "kiln doctor tells more"),
+    })?;
+    Ok((abandoned, report))
 }
 
 fn print_abandoned(abandoned: &[Abandoned], dry_run: bool) {
     for project in abandoned {
         let label = &project.label;
         if dry_run {
-            anstream::println!(
-                "would let go of {label}: the folder is gone, and what only they hold would go too"
-            );
+            anstream::println!("would let go of {label}: the folder is gone");
         } else {
             anstream::println!("let go of {label}: the folder is gone");
         }
@@ -99,6 +171,10 @@ fn print_abandoned(abandoned: &[Abandoned], dry_run: bool) {
     if !abandoned.is_empty() {
         anstream::println!();
     }
+}
+
+fn when(seconds: i64) -> String {
+    moment::local(seconds.saturating_mul(1000))
 }
 
 fn counts(items: impl Iterator<Item = Item>) -> (usize, usize) {
@@ -110,13 +186,16 @@ fn counts(items: impl Iterator<Item = Item>) -> (usize, usize) {
 
 /// What each root holds. Something that several hold counts with each.
 fn print_holders(report: &GcReport) {
-    if report.kept.is_empty() {
+    if report.kept.iter().all(|kept| kept.held_by.is_empty()) {
         anstream::println!("nothing is held");
+    }
+    if report.kept.is_empty() {
         return;
     }
     let mut holders: BTreeMap<&str, (Vec<Item>, u64)> = BTreeMap::new();
     for kept in &report.kept {
-        for holder in &kept.held_by {
+        let nobody = kept.held_by.is_empty().then_some("nothing, within the limits");
+        for holder in kept.held_by.iter().map(String::as_str).chain(nobody) {
             let entry = holders.entry(holder).or_default();
             entry.0.push(kept.item);
             entry.1 += kept.bytes;
@@ -146,16 +225,20 @@ fn print_kept(kept: &[Kept], all: bool) {
     let mut table = Table::new(&["kept", "name", ">size", "held by"]);
     for kept in shown(kept, all) {
         let (what, name) = names(kept.item, all);
-        table.row([what, name, style::bytes(kept.bytes), kept.held_by.join("; ")]);
+        let held_by = match kept.last_use {
+            Some(used) if kept.held_by.is_empty() => format!("nothing; last used {}", when(used)),
+            _ => kept.held_by.join("; "),
+        };
+        table.row([what, name, style::bytes(kept.bytes), held_by]);
     }
     print(&table, kept.len(), all);
 }
 
 fn print_removed(removed: &[Removed], all: bool) {
-    let mut table = Table::new(&["would go", "name", ">size"]);
+    let mut table = Table::new(&["would go", "name", ">size", "last used"]);
     for removed in shown(removed, all) {
         let (what, name) = names(removed.item, all);
-        table.row([what, name, style::bytes(removed.bytes)]);
+        table.row([what, name, style::bytes(removed.bytes), when(removed.last_use)]);
     }
     print(&table, removed.len(), all);
 }

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use kiln_cache::Digest;
-use kiln_engine::diagnostic::{Diagnostic, nearest};
+use kiln_engine::{
+    diagnostic::{Diagnostic, nearest},
+    moment,
+};
 use kiln_registry::{Deployments, Generation, RegistryError, Switch, SwitchKind};
 use serde::{Deserialize, Serialize};
 use toml::de::{DeTable, DeValue};
@@ -11,7 +14,6 @@ use toml::de::{DeTable, DeValue};
 use super::{
     failure::{Exit, Failure, chain, print_json},
     global::Global,
-    moment,
     project::{evaluate, find_recipe, open_store},
     style,
     table::Table,

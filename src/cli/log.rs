@@ -7,13 +7,12 @@ use std::{
 };
 
 use kiln_cache::Object;
-use kiln_engine::diagnostic::Diagnostic;
+use kiln_engine::{diagnostic::Diagnostic, moment};
 use serde::Serialize;
 
 use super::{
     failure::{Exit, Failure, print_json},
     global::Global,
-    moment,
     project::{Evaluation, Project},
     table::Table,
     visible::{log_line, visible},

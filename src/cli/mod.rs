@@ -3,6 +3,7 @@
 //! One file per command: an argument struct whose doc comment is the help, then one function that asks the
 //! libraries and prints. stdout is data, stderr is talk.
 
+mod amount;
 mod build;
 mod candidate;
 mod check;
@@ -24,7 +25,6 @@ mod links;
 mod locate;
 mod log;
 mod machine;
-mod moment;
 mod outlook;
 mod output;
 mod progress;

@@ -112,7 +112,7 @@ fn prefix(text: &str) -> Option<Wanted> {
 /// All that lies in the store, with what holds it.
 fn stock(store: &Store) -> Result<GcReport, Failure> {
     store
-        .gc(GcOptions { dry_run: true })
+        .gc(GcOptions { dry_run: true, ..GcOptions::default() })
         .map_err(|error| Failure::environment(&error, "kiln store verify tells more"))
 }
 

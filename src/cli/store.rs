@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use kiln_cache::{Object, Share};
 use kiln_engine::diagnostic::Diagnostic;
+use kiln_registry::Deployments;
 use serde::Serialize;
 
 use super::{
@@ -27,7 +28,8 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
-    /// Read everything in the store again and compare it with its digests.
+    /// Read everything in the store again and compare it with its digests; see that deployments can be read and have
+    /// what they name.
     Verify,
     /// Print where an object or an output lies, and nothing else.
     Path(PathArgs),
@@ -61,9 +63,11 @@ pub fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
 
 fn verify(global: &Global) -> Result<Exit, Failure> {
     let store = open_store(global)?;
-    let report = store
+    let mut report = store
         .verify()
         .map_err(|error| Failure::environment(&error, "kiln doctor tells what is wrong"))?;
+    report.problems.extend(Deployments::new(&store).verify());
+    report.problems.sort();
     let exit = if report.problems.is_empty() { Exit::Done } else { Exit::Failed };
     if global.json {
         print_json(&report);

@@ -3,9 +3,11 @@
 mod cause;
 mod content;
 
-use kiln_cache::Digest;
+use kiln_cache::{Digest, Tombstone};
 use kiln_engine::{
+    explain::Reason,
     graph::StepId,
+    moment,
     plan::{Outlook, Plan},
 };
 use serde::Serialize;
@@ -14,7 +16,7 @@ use self::cause::{Cause, Causes};
 use super::{
     failure::{Exit, Failure, print_json},
     global::Global,
-    moment, outlook,
+    outlook,
     project::{Evaluation, Project},
     style,
     visible::visible,
@@ -49,6 +51,8 @@ struct Answer {
     why: Vec<String>,
     /// When the result was made that is there, in milliseconds since 1970.
     ran_ms: Option<i64>,
+    /// What is missing because it was taken away: what, when and why.
+    removed: Option<Tombstone>,
     /// What differs from the build that it is compared with.
     causes: Vec<Cause>,
     /// The steps that would run before it, each with its answer.
@@ -83,6 +87,10 @@ fn answer(project: &Project, plan: &Plan, step: StepId) -> Answer {
         compared_with: None,
         why: outlook::lines(project, planned),
         ran_ms: planned.result.as_ref().map(|result| result.cost.started_ms),
+        removed: match &planned.outlook {
+            Outlook::WouldRun(reason) => reason.removed().copied(),
+            _ => None,
+        },
         causes: Vec::new(),
         after: Vec::new(),
         last_failure: history
@@ -92,10 +100,8 @@ fn answer(project: &Project, plan: &Plan, step: StepId) -> Answer {
             .map(|failure| failure.reason.clone()),
         step: name,
     };
-    let differs = matches!(
-        planned.outlook,
-        Outlook::UpToDate | Outlook::WouldRun(kiln_engine::explain::Reason::Changed { .. })
-    );
+    let differs =
+        matches!(planned.outlook, Outlook::UpToDate | Outlook::WouldRun(Reason::Changed { .. }));
     if let (true, Some(previous)) = (differs, history.previous(&answer.step, planned.key)) {
         answer.compared_with = Some(previous);
         answer.causes = Causes::new(project, plan).of(step, previous);

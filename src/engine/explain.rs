@@ -2,11 +2,12 @@
 //!
 //! It reads history and records; it is unaware of how a build goes on.
 
-use kiln_cache::{Digest, Isolation};
+use kiln_cache::{Cause, Digest, Isolation, Item, Realisation, Store, Tombstone};
 use serde::Serialize;
 
 use crate::{
     key::Manifest,
+    moment,
     resolve::Context,
     why::{Change, Part, changes},
 };
@@ -18,9 +19,15 @@ pub enum Reason {
     /// This project never built it.
     NeverBuilt,
     /// It was built with just these inputs, but the record is gone.
-    ResultLost,
+    ResultLost {
+        /// What is known of its going.
+        removed: Option<Tombstone>,
+    },
     /// It was built, but the record of that build is gone, so that nothing can be compared.
-    NothingToCompare,
+    NothingToCompare {
+        /// What is known of its going.
+        removed: Option<Tombstone>,
+    },
     /// This differs from its last build.
     Changed {
         /// Root causes first.
@@ -35,6 +42,8 @@ pub enum Reason {
     OutputLost {
         /// Which.
         output: String,
+        /// What is known of its going.
+        removed: Option<Tombstone>,
     },
     /// It was asked for with `--again`.
     Again,
@@ -50,8 +59,9 @@ pub fn reason(
     manifest: &dyn Fn() -> Manifest,
 ) -> Reason {
     let history = context.history;
-    if history.latest(name) == Some(key) {
-        return Reason::ResultLost;
+    let removed = context.store.tombstone(&Item::Realisation(key));
+    if removed.is_some() || history.latest(name) == Some(key) {
+        return Reason::ResultLost { removed };
     }
     match history.previous(name, Some(key)) {
         None => Reason::NeverBuilt,
@@ -73,8 +83,20 @@ pub fn since(context: &Context<'_>, previous: Digest, manifest: &Manifest) -> Re
             changes.sort_by_key(is_consequence);
             Reason::Changed { changes }
         }
-        None => Reason::NothingToCompare,
+        None => Reason::NothingToCompare {
+            removed: context.store.tombstone(&Item::Realisation(previous)),
+        },
     }
+}
+
+/// Why a step runs that has this result, but whose output of this name is lost.
+pub fn output_lost(store: &Store, result: Option<&Realisation>, output: String) -> Reason {
+    let removed = result.and_then(|result| {
+        let tombstone = store.tombstone(&Item::Object(result.output(&output)?.object))?;
+        // One that is older than the result tells of an earlier loss.
+        (tombstone.at.saturating_mul(1000) >= result.cost.started_ms).then_some(tombstone)
+    });
+    Reason::OutputLost { output, removed }
 }
 
 /// Whether a change is one of what another step made, which has its own cause.
@@ -83,14 +105,27 @@ pub fn is_consequence(change: &Change) -> bool {
 }
 
 impl Reason {
+    /// What is known of the going of what is missed.
+    pub fn removed(&self) -> Option<&Tombstone> {
+        match self {
+            Self::ResultLost { removed }
+            | Self::NothingToCompare { removed }
+            | Self::OutputLost { removed, .. } => removed.as_ref(),
+            _ => None,
+        }
+    }
+
     /// In words, one change a line.
     pub fn lines(&self) -> Vec<String> {
         match self {
             Self::NeverBuilt => vec!["never built".into()],
-            Self::ResultLost => vec!["its result is lost from the store".into()],
-            Self::NothingToCompare => {
-                vec!["something changed since its last build, whose record is gone".into()]
+            Self::ResultLost { removed } => {
+                vec![format!("its result {}", fate(removed, "is lost from the store"))]
             }
+            Self::NothingToCompare { removed } => vec![format!(
+                "something changed since its last build, whose record {}",
+                fate(removed, "is gone")
+            )],
             Self::Changed { changes } if changes.is_empty() => {
                 vec!["the format of keys changed".into()]
             }
@@ -99,13 +134,28 @@ impl Reason {
                 "the recorded result was made with weaker isolation ({})",
                 isolation_word(*recorded)
             )],
-            Self::OutputLost { output } => {
-                vec![format!("its output `{output}` is lost from the store")]
+            Self::OutputLost { output, removed } => {
+                vec![format!("its output `{output}` {}", fate(removed, "is lost from the store"))]
             }
             Self::Again => vec!["asked for with --again".into()],
             Self::Check => vec!["asked for with --check".into()],
         }
     }
+}
+
+/// What became of something that is missed, or the words for it where nothing is known.
+fn fate(removed: &Option<Tombstone>, unknown: &str) -> String {
+    let Some(removed) = removed else { return unknown.to_owned() };
+    let how = match removed.cause {
+        Cause::Unheld => "collected: nothing held it",
+        Cause::OverBudget => {
+            "collected: nothing held it, and of all that it was the least recently used"
+        }
+        Cause::Unused => "collected: nothing held it, and it had not been used for long",
+        Cause::Damaged => "removed: it was damaged",
+        Cause::Torn => "removed: it had not reached the disk when the machine went down",
+    };
+    format!("was here until {}, then {how}", moment::local(removed.at.saturating_mul(1000)))
 }
 
 /// The word for an isolation.
@@ -150,12 +200,42 @@ mod tests {
     }
 
     #[test]
+    fn what_was_taken_away_is_told_with_its_time_and_why() {
+        let item = Item::Realisation(Digest::of(b"key"));
+        let ends = [
+            (Cause::Unheld, "then collected: nothing held it"),
+            (Cause::OverBudget, "the least recently used"),
+            (Cause::Unused, "not been used for long"),
+            (Cause::Damaged, "then removed: it was damaged"),
+            (Cause::Torn, "had not reached the disk when the machine went down"),
+        ];
+        for (cause, end) in ends {
+            let removed = Some(Tombstone { item, at: 1_777_777_777, cause });
+            let begin = format!("was here until {}, then ", moment::local(1_777_777_777_000));
+            let reasons = [
+                (Reason::ResultLost { removed }, "its result "),
+                (
+                    Reason::NothingToCompare { removed },
+                    "something changed since its last build, whose record ",
+                ),
+                (Reason::OutputLost { output: "out".into(), removed }, "its output `out` "),
+            ];
+            for (reason, what) in reasons {
+                let [line] = &reason.lines()[..] else { panic!("{reason:?}") };
+                assert!(line.starts_with(&format!("{what}{begin}")), "{line}");
+                assert!(line.ends_with(end), "{line}");
+                assert_eq!(reason.removed().map(|removed| removed.cause), Some(cause));
+            }
+        }
+    }
+
+    #[test]
     fn every_reason_has_words() {
         let reasons = [
             (Reason::NeverBuilt, "never built"),
-            (Reason::ResultLost, "its result is lost from the store"),
+            (Reason::ResultLost { removed: None }, "its result is lost from the store"),
             (
-                Reason::NothingToCompare,
+                Reason::NothingToCompare { removed: None },
                 "something changed since its last build, whose record is gone",
             ),
             (Reason::Changed { changes: Vec::new() }, "the format of keys changed"),
@@ -164,7 +244,7 @@ mod tests {
                 "the recorded result was made with weaker isolation (off)",
             ),
             (
-                Reason::OutputLost { output: "model".into() },
+                Reason::OutputLost { output: "model".into(), removed: None },
                 "its output `model` is lost from the store",
             ),
             (Reason::Again, "asked for with --again"),

@@ -20,6 +20,7 @@ pub mod graph;
 pub mod host;
 pub mod key;
 pub mod local;
+pub mod moment;
 pub mod place;
 pub mod plan;
 pub mod project;

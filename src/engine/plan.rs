@@ -170,7 +170,12 @@ impl Planner<'_> {
             if planned.outlook == Outlook::UpToDate {
                 match (own, lost) {
                     (Asked::Surely, Some(output)) => {
-                        planned.outlook = Outlook::WouldRun(Reason::OutputLost { output });
+                        let lost = explain::output_lost(
+                            self.context.store,
+                            planned.result.as_ref(),
+                            output,
+                        );
+                        planned.outlook = Outlook::WouldRun(lost);
                     }
                     (Asked::Perhaps, Some(_)) => {
                         planned.outlook = Outlook::MayRun { after: Vec::new() }

@@ -182,6 +182,14 @@ impl History {
         true
     }
 
+    /// Notes that what it names is still of use, though nothing in it is new.
+    ///
+    /// # Errors
+    /// If its name cannot be that of a root.
+    pub fn touch(&self, store: &Store) -> Result<(), RootError> {
+        store.touch_root(&self.name)
+    }
+
     /// Writes it down, as the root that keeps what it names.
     ///
     /// # Errors

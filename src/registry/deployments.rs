@@ -5,6 +5,8 @@
 //! nothing refers to; their numbers are skipped. Readers take no lock; writers take one for each deployment. This
 //! module is unaware of recipes and of how releases are made.
 
+mod audit;
+
 use std::{
     fs::File,
     path::{Path, PathBuf},
@@ -12,6 +14,7 @@ use std::{
 
 use kiln_cache::{Digest, FsError, Object, Root, RootError, Store};
 
+pub use self::audit::Unrooted;
 use crate::{
     disk::{Disk, DiskError},
     document::{self, Document, DocumentError},
@@ -469,15 +472,7 @@ impl<'s> Deployments<'s> {
 
     /// Keeps the collector from a generation's bytes and from the records of what made them.
     fn keep(&self, generation: &Generation) -> Result<(), RegistryError> {
-        let Generation { recipe, deployment, number, .. } = generation;
-        let root = Root {
-            label: format!("generation {number} of {deployment} ({recipe})"),
-            keys: generation.keys.clone(),
-            objects: generation.objects().collect(),
-            data: serde_json::Value::Null,
-            at: generation.at,
-        };
-        let name = format!("generation/{recipe}/{deployment}/{number}");
+        let (name, root) = root_of(generation);
         self.disk.point().map_err(|source| DiskError {
             doing: "write",
             path: PathBuf::from(&name),
@@ -534,6 +529,19 @@ impl<'s> Deployments<'s> {
     fn write<T: Document>(&self, path: &Path, value: &T) -> Result<(), RegistryError> {
         Ok(self.disk.place(path, &document::encode(value))?)
     }
+}
+
+/// The root that keeps a generation, with its name.
+fn root_of(generation: &Generation) -> (String, Root) {
+    let Generation { recipe, deployment, number, .. } = generation;
+    let root = Root {
+        label: format!("generation {number} of {deployment} ({recipe})"),
+        keys: generation.keys.clone(),
+        objects: generation.objects().collect(),
+        data: serde_json::Value::Null,
+        at: generation.at,
+    };
+    (format!("generation/{recipe}/{deployment}/{number}"), root)
 }
 
 /// What a switch is to be.

@@ -15,7 +15,7 @@ mod manifest;
 mod name;
 mod record;
 
-pub use deployments::{Deployed, Deployments, NewGeneration, RegistryError, Switched};
+pub use deployments::{Deployed, Deployments, NewGeneration, RegistryError, Switched, Unrooted};
 pub use disk::DiskError;
 pub use document::DocumentError;
 pub use manifest::{DeploymentManifest, Lineage, LineageStep, LineageVerdict};

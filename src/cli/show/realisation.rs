@@ -6,13 +6,14 @@ use kiln_cache::{
 use kiln_engine::{
     explain::isolation_word,
     key::{Manifest, ManifestItem},
+    moment,
 };
 use serde::Serialize;
 
 use crate::cli::{
     failure::{Exit, Failure, print_json},
     global::Global,
-    moment, style,
+    style,
     table::Table,
 };
 

@@ -283,7 +283,7 @@ impl<'a, 'b> Owner<'a, 'b> {
         let node = &mut self.nodes[step.index()];
         let Some(result) = &node.result else { return };
         if let Some(lost) = lost {
-            node.why = Reason::OutputLost { output: lost }.lines();
+            node.why = explain::output_lost(self.context.store, Some(result), lost).lines();
             node.phase = Phase::Gathering(Purpose::Lost(Box::new(result.clone())));
             self.gather(step);
         } else if self.options.check.contains(&step) && !node.checked {

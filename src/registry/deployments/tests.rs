@@ -346,6 +346,47 @@ fn the_collector_keeps_what_generations_hold_and_nothing_else() {
 }
 
 #[test]
+fn an_audit_finds_what_is_missing_and_what_cannot_be_read() {
+    let f = Fixture::new();
+    f.deploy("one");
+    let two = f.deploy("two");
+    f.deploy_to("staging", "one");
+    assert_eq!(f.deployments().verify(), []);
+    let path = f.store.path(&two.manifest);
+    fs::remove_file(&path).unwrap();
+    let problems = f.deployments().verify();
+    assert_eq!(problems.len(), 1, "{problems:#?}");
+    assert!(problems[0].path.ends_with("generations/2"), "{problems:#?}");
+    assert!(problems[0].what.contains(&two.manifest.to_string()), "{problems:#?}");
+    let generation = f.file("generations/1");
+    fs::write(&generation, "{").unwrap();
+    let problems = f.deployments().verify();
+    assert_eq!(problems.len(), 2, "{problems:#?}");
+    assert!(problems[0].path.ends_with("generations/1"), "{problems:#?}");
+    fs::remove_file(f.file("current")).unwrap();
+    let problems = f.deployments().verify();
+    assert_eq!(problems.len(), 1, "{problems:#?}");
+    assert!(problems[0].what.contains("pointer"), "{problems:#?}");
+    assert!(problems.iter().all(|problem| !problem.help.is_empty()));
+    assert!(f.deployments().unrooted().is_err(), "it is not known what has to stay");
+}
+
+#[test]
+fn a_generation_whose_root_was_removed_is_found_and_kept_again() {
+    let f = Fixture::new();
+    let one = f.deploy("one");
+    f.deploy("two");
+    assert_eq!(f.deployments().unrooted().unwrap(), []);
+    let (name, root) = root_of(&one);
+    assert!(f.store.remove_root(&name).unwrap());
+    let found = f.deployments().unrooted().unwrap();
+    assert_eq!(found.iter().map(|one| &one.root).collect::<Vec<_>>(), [&root]);
+    f.deployments().root_again(&found[0]).unwrap();
+    assert_eq!(f.store.root(&name).unwrap(), Some(root));
+    assert_eq!(f.deployments().unrooted().unwrap(), []);
+}
+
+#[test]
 fn a_generation_whose_bytes_are_gone_is_not_gone_back_to() {
     let f = Fixture::new();
     let first = f.deploy("a");

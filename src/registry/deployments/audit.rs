@@ -1,0 +1,115 @@
+//! Looking at all deployments at once: whether their files can be read, whether what they name is in the store, and
+//! which roots keep that.
+//!
+//! Changes nothing but roots that are missing. Unaware of what is in the objects that it looks for.
+
+use std::path::PathBuf;
+
+use kiln_cache::{Problem, Root};
+
+use super::{Deployments, Place, RegistryError, deployed, root_of};
+use crate::{name, record::Generation};
+
+/// A generation that is not a root, though a deployment could go back to it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Unrooted {
+    /// The root that keeps it.
+    pub root: Root,
+    generation: Generation,
+}
+
+impl Deployments<'_> {
+    /// What is wrong with the deployments of all recipes, ordered by path: files that cannot be read, and objects that
+    /// are missing. The objects themselves are not reread.
+    pub fn verify(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        let places = match self.places() {
+            Ok(places) => places,
+            Err(error) => return vec![problem(self.root(), &error)],
+        };
+        for place in places {
+            let history = match self.read_history(&place) {
+                Ok(history) => history,
+                Err(error) => {
+                    problems.push(problem(place.folder, &error));
+                    continue;
+                }
+            };
+            for number in deployed(&history) {
+                let path = place.generation(number);
+                match self.read_generation(&place, number) {
+                    Ok(generation) => problems.extend(self.missing(path, &generation)),
+                    Err(error) => problems.push(problem(path, &error)),
+                }
+            }
+        }
+        problems.sort();
+        problems
+    }
+
+    fn missing(&self, path: PathBuf, generation: &Generation) -> Option<Problem> {
+        let missing: Vec<_> =
+            generation.objects().filter(|object| !self.store.contains(object)).collect();
+        let Generation { number, deployment, .. } = generation;
+        (!missing.is_empty()).then(|| {
+            let error = RegistryError::BytesGone {
+                deployment: deployment.clone(),
+                number: *number,
+                missing,
+            };
+            problem(path, &error)
+        })
+    }
+
+    /// The generations whose roots somebody removed. What they name is not to be collected: a rollback must find it.
+    ///
+    /// # Errors
+    /// If a deployment cannot be read: then it is not known what has to stay.
+    pub fn unrooted(&self) -> Result<Vec<Unrooted>, RegistryError> {
+        let mut found = Vec::new();
+        for place in self.places()? {
+            for number in deployed(&self.read_history(&place)?) {
+                let generation = self.read_generation(&place, number)?;
+                let (name, root) = root_of(&generation);
+                if self.store.root(&name)?.is_none() {
+                    found.push(Unrooted { root, generation });
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Makes a generation a root again.
+    ///
+    /// # Errors
+    /// If the disk cannot be written to.
+    pub fn root_again(&self, unrooted: &Unrooted) -> Result<(), RegistryError> {
+        self.keep(&unrooted.generation)
+    }
+
+    /// Every place to which something may have been deployed.
+    fn places(&self) -> Result<Vec<Place>, RegistryError> {
+        let mut places = Vec::new();
+        for recipe in self.disk.list(&self.root())? {
+            if name::check("recipe", &recipe).is_err() {
+                continue;
+            }
+            for name in self.disk.list(&self.root().join(&recipe))? {
+                if name::check("deployment", &name).is_ok() {
+                    places.push(self.place(&recipe, &name)?);
+                }
+            }
+        }
+        Ok(places)
+    }
+}
+
+fn problem(path: PathBuf, error: &RegistryError) -> Problem {
+    let mut what = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        what = format!("{what}: {error}");
+        cause = error.source();
+    }
+    Problem { path, what, help: error.help() }
+}
