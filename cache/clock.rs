@@ -17,6 +17,9 @@ use crate::layout::Layout;
 use crate::look::FileIdentity;
 use crate::mark::fresh_name;
 
+/// Names of files whose time is asked for; nobody needs the names.
+pub(crate) const CLOCK: &str = "clock-";
+
 /// Clocks of local file systems tick at least every 10 ms.
 const LOCAL_NS: i64 = 20_000_000;
 /// A time without a fraction is from a file system that counts in seconds, or in two.
@@ -90,10 +93,10 @@ impl Clocks {
         let (path, file) = match &mut *clock {
             Some(clock) => clock,
             empty => {
-                let path = layout.tmp().join(format!("clock-{}", fresh_name()));
+                let path = layout.tmp().join(format!("{CLOCK}{}", fresh_name()));
                 let file = fs.create_file(&path, 0o600)?;
-                // The open file is all that is needed.
-                fs.remove_file(&path)?;
+                // The open file is all that is needed. What stays is swept.
+                drop(fs.remove_all(&path));
                 empty.insert((path, file))
             }
         };
@@ -103,7 +106,7 @@ impl Clocks {
     /// The present time of the file system `dev`, which something in `folder` is on.
     ///
     /// # Errors
-    /// If the store's clock is asked and cannot be touched.
+    /// If the clock that is asked cannot be touched.
     pub(crate) fn of(
         &self,
         fs: &Fs,
@@ -116,13 +119,13 @@ impl Clocks {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(new) => {
                 let of = |metadata: std::fs::Metadata| metadata.dev();
-                let store =
-                    self.with_store(fs, layout, |_, file| Ok(file.metadata().ok().map(of)))?;
+                let store = self.with_store(fs, layout, |_, file| Ok(file.metadata().ok().map(of)));
+                let store = store.ok().flatten();
                 new.insert(Clock::on(dev, store, folder))
             }
         };
         let taken_ns = match &clock.hand {
-            Hand::Store => self.of_store(fs, layout)?,
+            Hand::Store => self.of_store(fs, layout).unwrap_or_else(|_| kernel_ns()),
             Hand::File(file) => fs.touch(folder, file)?,
             Hand::Kernel => kernel_ns(),
         };

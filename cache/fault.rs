@@ -1,8 +1,8 @@
 //! Faults on purpose: what a test arms to stop the store at any one operation.
 //!
 //! Every operation of [`fsio`](crate::fsio) that changes the disk is a numbered point. A plan
-//! kills the process, or fails the operation, just before the point with its number. Unaware of
-//! what the operations are.
+//! kills the process, or fails the operation, just before the point with its number; or it has the
+//! disk full from there on. Unaware of what the operations are.
 
 use std::io;
 use std::str::FromStr;
@@ -15,6 +15,7 @@ enum Fault {
     Count,
     Kill,
     Fail,
+    Full,
 }
 
 /// Which point is armed, and how many have been passed. Clones share the count.
@@ -27,7 +28,7 @@ pub struct FaultPlan {
 
 /// A text that describes no plan.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no fault plan: expected `count`, `kill@N` or `fail@N`, N from 1")]
+#[error("`{0}` is no fault plan: expected `count`, `kill@N`, `fail@N` or `full@N`, N from 1")]
 pub struct FaultPlanError(String);
 
 impl FaultPlan {
@@ -49,6 +50,12 @@ impl FaultPlan {
         Self::new(Fault::Fail, at)
     }
 
+    /// The operation at point `at` and each one after it finds the disk full, but for those that need no space.
+    #[must_use]
+    pub fn full_at(at: u64) -> Self {
+        Self::new(Fault::Full, at)
+    }
+
     fn new(fault: Fault, at: u64) -> Self {
         Self { fault, at, passed: Arc::new(AtomicU64::new(0)) }
     }
@@ -59,14 +66,17 @@ impl FaultPlan {
         self.passed.load(Ordering::Relaxed)
     }
 
-    /// Passes a point.
-    pub(crate) fn point(&self) -> io::Result<()> {
+    /// Passes a point; `takes_space` says whether what is about to be done needs room on the disk.
+    pub(crate) fn point(&self, takes_space: bool) -> io::Result<()> {
         let number = self.passed.fetch_add(1, Ordering::Relaxed) + 1;
+        if self.fault == Fault::Full && number >= self.at && takes_space {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         if number != self.at {
             return Ok(());
         }
         match self.fault {
-            Fault::Count => Ok(()),
+            Fault::Count | Fault::Full => Ok(()),
             Fault::Fail => Err(io::Error::other("fault injected on purpose")),
             Fault::Kill => {
                 let own = rustix::process::getpid();
@@ -93,6 +103,7 @@ impl FromStr for FaultPlan {
         match fault {
             "kill" => Ok(Self::kill_at(at)),
             "fail" => Ok(Self::fail_at(at)),
+            "full" => Ok(Self::full_at(at)),
             _ => Err(refused()),
         }
     }
@@ -105,10 +116,19 @@ mod tests {
     #[test]
     fn only_the_armed_point_fails() {
         let plan: FaultPlan = "fail@2".parse().unwrap();
-        assert!(plan.point().is_ok());
-        assert!(plan.point().is_err());
-        assert!(plan.point().is_ok());
+        assert!(plan.point(true).is_ok());
+        assert!(plan.point(true).is_err());
+        assert!(plan.point(true).is_ok());
         assert_eq!(plan.passed(), 3);
+    }
+
+    #[test]
+    fn a_full_disk_stays_full_and_still_lets_things_go() {
+        let plan: FaultPlan = "full@2".parse().unwrap();
+        assert!(plan.point(true).is_ok());
+        assert_eq!(plan.point(true).unwrap_err().kind(), io::ErrorKind::StorageFull);
+        assert!(plan.point(false).is_ok());
+        assert!(plan.point(true).is_err());
     }
 
     #[test]

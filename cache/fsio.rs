@@ -9,10 +9,12 @@ use std::fs::{self, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
 
+use crate::access::{Closed, ReadOnly};
 use crate::fault::FaultPlan;
 
 /// An operation on the file system that failed.
@@ -49,6 +51,12 @@ impl FsError {
         format!("{self}: {}", self.source)
     }
 
+    /// Whether there was no space left for it.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        matches!(self.source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    }
+
     /// Whether the path was there already.
     #[must_use]
     pub fn is_taken(&self) -> bool {
@@ -68,6 +76,10 @@ pub(crate) fn present<T>(result: Result<T, FsError>) -> Result<Option<T>, FsErro
     }
 }
 
+/// What can be done on a disk that is full.
+const FREE: [&str; 5] =
+    ["remove", "remove the folder", "set the mode of", "set the times of", "flush"];
+
 /// The second after 1970 began: the time of everything in the store.
 const FIXED: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 
@@ -75,11 +87,30 @@ const FIXED: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Fs {
     faults: Option<FaultPlan>,
+    closed: Option<Arc<Closed>>,
 }
 
 impl Fs {
     pub(crate) fn new(faults: Option<FaultPlan>) -> Self {
-        Self { faults }
+        Self { faults, closed: None }
+    }
+
+    /// The same door, through which a store is only read.
+    pub(crate) fn closed(self, closed: Arc<Closed>) -> Self {
+        Self { closed: Some(closed), ..self }
+    }
+
+    /// Why the store can only be read, if that is so.
+    pub(crate) fn read_only(&self) -> Option<&ReadOnly> {
+        self.closed.as_ref().map(|closed| closed.why())
+    }
+
+    /// Refuses what would change something in a store that can only be read.
+    pub(crate) fn permit(&self, doing: &'static str, path: &Path) -> Result<(), FsError> {
+        match self.closed.as_ref().and_then(|closed| closed.refusal(path)) {
+            Some(refusal) => Err(FsError::new(doing, path, refusal)),
+            None => Ok(()),
+        }
     }
 
     /// Passes one numbered point, then acts.
@@ -89,8 +120,10 @@ impl Fs {
         path: &Path,
         act: impl FnOnce() -> Result<T, E>,
     ) -> Result<T, FsError> {
+        self.permit(doing, path)?;
         if let Some(plan) = &self.faults {
-            plan.point().map_err(|error| FsError::new(doing, path, error))?;
+            let takes_space = !FREE.contains(&doing);
+            plan.point(takes_space).map_err(|error| FsError::new(doing, path, error))?;
         }
         act().map_err(|error| FsError::new(doing, path, error))
     }
@@ -125,6 +158,7 @@ impl Fs {
 
     /// Opens a file that serves as a lock, creating it if need be.
     pub(crate) fn open_lock(&self, path: &Path) -> Result<File, FsError> {
+        self.permit("open", path)?;
         let mut options = OpenOptions::new();
         options.read(true).write(true).mode(0o600);
         match options.open(path) {

@@ -117,6 +117,7 @@ impl Store {
     /// # Errors
     /// As for [`gc`](Self::gc).
     pub fn gc_with(&self, options: GcOptions, changes: &RootChanges) -> Result<GcReport, GcError> {
+        self.permit_change()?;
         let exclusive = lock::gc_exclusive(&self.fs, &self.layout)?;
         let damaged = if options.dry_run { Vec::new() } else { self.set_damaged_records_aside()? };
         let marks = self.marks(changes)?;

@@ -97,6 +97,8 @@ impl Holds {
             Some(mark) => mark,
             empty => empty.insert(Mark::create(fs, &layout.tmp(), &prefix, "")?),
         };
+        // What a full disk cut off before must not become the beginning of this.
+        lines.insert(0, '\n');
         fs.append(mark.path(), mark.file(), lines.as_bytes())
     }
 }

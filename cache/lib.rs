@@ -17,6 +17,7 @@
 //! # }
 //! ```
 
+mod access;
 mod boot;
 mod burial;
 mod clock;
@@ -63,6 +64,7 @@ mod trees;
 mod usage;
 mod verify;
 
+pub use access::ReadOnly;
 pub use digest::{Digest, DigestError};
 pub use directory::DirectoryError;
 pub use fault::{FaultPlan, FaultPlanError};

@@ -29,7 +29,8 @@ pub enum LockError {
 #[derive(Debug)]
 pub(crate) struct GcLock {
     path: PathBuf,
-    file: File,
+    /// `None` where not even reading it is allowed: then nobody can be kept away.
+    file: Option<File>,
     holders: Mutex<u32>,
 }
 
@@ -40,15 +41,21 @@ pub(crate) struct Shared<'l>(&'l GcLock);
 impl GcLock {
     pub(crate) fn open(fs: &Fs, layout: &Layout) -> Result<Self, FsError> {
         let path = layout.gc_lock();
-        let file = fs.open_lock(&path)?;
+        // Whoever may read a file may lock it.
+        let file = match fs.read_only() {
+            Some(_) => fs.open(&path).ok(),
+            None => Some(fs.open_lock(&path)?),
+        };
         Ok(Self { path, file, holders: Mutex::new(0) })
     }
 
     pub(crate) fn shared(&self) -> Result<Shared<'_>, FsError> {
         // Whoever comes second needs what the first one waits for, so waiting in here is right.
         let mut holders = self.holders.lock().unwrap_or_else(PoisonError::into_inner);
-        if *holders == 0 {
-            let locked = self.file.lock_shared();
+        if *holders == 0
+            && let Some(file) = &self.file
+        {
+            let locked = file.lock_shared();
             locked.map_err(|error| FsError::new("lock", &self.path, error))?;
         }
         *holders += 1;
@@ -60,9 +67,11 @@ impl Drop for Shared<'_> {
     fn drop(&mut self) {
         let mut holders = self.0.holders.lock().unwrap_or_else(PoisonError::into_inner);
         *holders -= 1;
-        if *holders == 0 {
+        if *holders == 0
+            && let Some(file) = &self.0.file
+        {
             // Unlocking an open file that is locked does not fail.
-            let _ = self.0.file.unlock();
+            let _ = file.unlock();
         }
     }
 }

@@ -55,6 +55,9 @@ impl Store {
     pub fn realisation(&self, key: &Digest) -> Result<Option<Realisation>, FsError> {
         let path = self.layout.realisation(key);
         let Some(metadata) = present(self.fs.lstat(&path))? else { return Ok(None) };
+        if !self.is_settled(&metadata) {
+            return Ok(None);
+        }
         if let Some(index) = &self.index
             && let Ok(Some(frame)) = index.record(key, &metadata)
             && let Ok(realisation) = Realisation::decode(&frame)
@@ -101,6 +104,10 @@ impl Store {
             else {
                 continue;
             };
+            // Most are sound, which is seen without a lock; on a full disk none could be had.
+            if !matches!(self.read_as(&path, &key)?, Some(Err(_))) {
+                continue;
+            }
             // No writer may put a sound one there between the look and the move.
             let _writers = lock::records(&self.fs, &self.layout, &key)?;
             let Some(Err(wrong)) = self.read_as(&path, &key)? else { continue };

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use crate::digest::Digest;
 use crate::fsio::{Fs, FsError, present};
@@ -49,10 +50,15 @@ impl Root {
     }
 }
 
-#[derive(Serialize, Deserialize)]
-struct Document {
-    format: u32,
-    root: Root,
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Document<'t> {
+    #[serde(rename = "format")]
+    _format: u32,
+    /// Of the root's text. Whoever mends a root by hand leaves it out.
+    check: Option<Digest>,
+    #[serde(borrow)]
+    root: &'t RawValue,
 }
 
 /// A root that cannot be read or written.
@@ -76,6 +82,12 @@ pub enum RootError {
         #[source]
         source: serde_json::Error,
     },
+    /// The file is not as it was written. Nothing is collected while that is so.
+    #[error(
+        "the root file {} is damaged: its content has changed; mend it and take its `check` out, or \
+         remove it", .0.display()
+    )]
+    Changed(PathBuf),
     /// The file is of another version of the program.
     #[error("the root file {} has the format {found}, and this program knows only {FORMAT}", path.display())]
     Format {
@@ -100,10 +112,7 @@ impl Store {
         {
             return Ok(());
         }
-        let document = Document { format: FORMAT, root: root.clone() };
-        let mut text = serde_json::to_vec_pretty(&document)
-            .expect("a root serialises: its only map has text for keys");
-        text.push(b'\n');
+        let text = encode(root);
         let _shared = self.gc_lock.shared()?;
         let staged = self.staging.fresh(&self.fs, &self.layout)?;
         self.fs.write_new(&staged, &text, true)?;
@@ -218,19 +227,39 @@ pub(crate) fn all(fs: &Fs, layout: &Layout) -> Result<Vec<(String, Root)>, RootE
 }
 
 fn read(fs: &Fs, path: &Path) -> Result<Option<Root>, RootError> {
+    match present(fs.read(path))? {
+        Some(bytes) => decode(path, &bytes).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// A root's file.
+pub(crate) fn encode(root: &Root) -> Vec<u8> {
+    let text = serde_json::to_string_pretty(root)
+        .expect("a root serialises: its only map has text for keys");
+    let check = Digest::of(text.as_bytes());
+    format!("{{\n\"format\": {FORMAT},\n\"check\": \"{check}\",\n\"root\": {text}\n}}\n")
+        .into_bytes()
+}
+
+/// The root whose file has these bytes; `path` is for messages.
+pub(crate) fn decode(path: &Path, bytes: &[u8]) -> Result<Root, RootError> {
     #[derive(Deserialize)]
     struct Version {
         format: u32,
     }
-    let Some(bytes) = present(fs.read(path))? else { return Ok(None) };
     let damaged = |source| RootError::Damaged { path: path.to_owned(), source };
     // The version first: another one may have other fields.
-    let Version { format } = serde_json::from_slice(&bytes).map_err(damaged)?;
+    let Version { format } = serde_json::from_slice(bytes).map_err(damaged)?;
     if format != FORMAT {
         return Err(RootError::Format { path: path.to_owned(), found: format });
     }
-    let document: Document = serde_json::from_slice(&bytes).map_err(damaged)?;
-    Ok(Some(document.root))
+    let document: Document<'_> = serde_json::from_slice(bytes).map_err(damaged)?;
+    let text = document.root.get();
+    if document.check.is_some_and(|check| check != Digest::of(text.as_bytes())) {
+        return Err(RootError::Changed(path.to_owned()));
+    }
+    serde_json::from_str(text).map_err(damaged)
 }
 
 fn path_of(layout: &Layout, name: &str) -> Result<PathBuf, RootError> {

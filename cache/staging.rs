@@ -7,6 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use crate::clock::CLOCK;
 use crate::digest::Digest;
 use crate::directory;
 use crate::fsio::{Fs, FsError, present};
@@ -92,13 +93,16 @@ pub(crate) fn place_tree(
     }
     // A folder has to be writable to be renamed. If this process is killed before the mode is
     // set, the mark says so to the next sweep.
-    let _mark = Mark::create(fs, &layout.tmp(), &format!("{PREFIX}{digest}-"), "")?;
+    let mut mark = Mark::create(fs, &layout.tmp(), &format!("{PREFIX}{digest}-"), "")?;
     match fs.rename_into(staged, &place) {
         // Another process was faster.
         Err(error) if error.is_taken() => return fs.remove_all(staged),
         done => done?,
     }
-    seal(fs, &place)
+    let sealed = seal(fs, &place);
+    // It is there, and whole: the next sweep tries again.
+    mark.set_stays(sealed.is_err());
+    sealed
 }
 
 /// Sets mode and time of a tree's top.
@@ -125,6 +129,13 @@ pub(crate) fn sweep(
     layout: &Layout,
     stays: &mut dyn FnMut(FsError),
 ) -> Result<(), FsError> {
+    for name in fs.list(&layout.tmp())? {
+        if name.to_string_lossy().starts_with(CLOCK)
+            && let Err(error) = fs.remove_all(&layout.tmp().join(name))
+        {
+            stays(error);
+        }
+    }
     for (digest, path) in half_placed(fs, layout)? {
         if let Err(error) = finish_if_dead(fs, layout, &digest, &path) {
             stays(error);

@@ -3,14 +3,16 @@
 //! What can be done with it stands in the modules beside this one, one concern each. Unaware of
 //! recipes, of networks, of who uses it, and of the environment: the home is handed in.
 
+use std::fs::Metadata;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use crate::access::{self, Closed, ReadOnly};
 use crate::boot::{self, Unflushed};
 use crate::clock::Clocks;
 use crate::digest::Digest;
 use crate::fault::FaultPlan;
-use crate::fsio::{Fs, FsError, present};
+use crate::fsio::{Fs, FsError, ctime_ns, present};
 use crate::holds::{self, Holds};
 use crate::index::Index;
 use crate::layout::{FORMAT, Layout};
@@ -69,6 +71,8 @@ pub struct Store {
     pub(crate) clocks: Clocks,
     pub(crate) tombstones_read: Shards,
     notices: Mutex<Vec<Notice>>,
+    /// In a store that can only be read: what changed at or after this time may be torn.
+    doubted_since_ns: Option<i64>,
 }
 
 impl Store {
@@ -87,9 +91,12 @@ impl Store {
     /// As for [`open`](Self::open).
     pub fn open_with(home: &Path, options: StoreOptions) -> Result<Self, OpenError> {
         let fs = Fs::new(options.faults);
-        fs.create_dirs(home)?;
         let home = std::path::absolute(home).map_err(|e| FsError::new("look at", home, e))?;
         let layout = Layout::new(&home);
+        if let Some(why) = access::look(&layout) {
+            return Self::open_to_read(fs.closed(Closed::new(&home, why)), layout);
+        }
+        fs.create_dirs(&home)?;
         fs.create_dirs(&layout.tmp())?;
         check_format(&fs, &layout)?;
         for folder in layout.folders() {
@@ -120,12 +127,67 @@ impl Store {
             clocks: Clocks::default(),
             tombstones_read: Shards::default(),
             notices: Mutex::new(notices),
+            doubted_since_ns: None,
             fs,
             layout,
             index,
         };
         store.bury(lost.into_iter().map(|item| (item, Cause::Torn)));
         Ok(store)
+    }
+
+    /// Opens a store that can only be read: what is there is served, and nothing is changed.
+    fn open_to_read(fs: Fs, layout: Layout) -> Result<Self, OpenError> {
+        check_format(&fs, &layout)?;
+        let boot = boot::current(&fs);
+        // What may be torn cannot be moved away here, so that all of it counts as absent.
+        let doubt = present(boot::doubt(&fs, &layout, &boot))?.flatten();
+        let mut notices = Vec::new();
+        let index = Index::open_present(&fs, &layout.index()).map_err(|error| {
+            let what = format!("working without an index: {error}");
+            notices.push(Notice { path: layout.index(), what });
+        });
+        Ok(Self {
+            gc_lock: GcLock::open(&fs, &layout)?,
+            holds: Holds::default(),
+            unflushed: Unflushed::new(boot),
+            staging: staging::Staging::default(),
+            clocks: Clocks::default(),
+            notices: Mutex::new(notices),
+            tombstones_read: Shards::default(),
+            doubted_since_ns: doubt.map(|doubt| doubt.since_ns),
+            fs,
+            layout,
+            index: index.ok(),
+        })
+    }
+
+    /// Why this store can only be read, if that is so. Then what is in it is served, and whatever would change
+    /// it fails before anything was changed.
+    #[must_use]
+    pub fn read_only(&self) -> Option<&ReadOnly> {
+        self.fs.read_only()
+    }
+
+    /// Fails if the store can only be read.
+    ///
+    /// # Errors
+    /// That is what it tells.
+    pub fn permit_change(&self) -> Result<(), FsError> {
+        self.fs.permit("write to", self.home())
+    }
+
+    /// Whether something in the store is known to have reached the disk, or to have been looked at since.
+    pub(crate) fn is_settled(&self, metadata: &Metadata) -> bool {
+        self.doubted_since_ns.is_none_or(|since| ctime_ns(metadata) < since)
+    }
+
+    /// Whether a store lives in this folder.
+    #[must_use]
+    pub fn is_home(folder: &Path) -> bool {
+        let name = FORMAT.split_inclusive("store").next().unwrap_or(FORMAT);
+        std::fs::read(Layout::new(folder).format())
+            .is_ok_and(|bytes| bytes.starts_with(name.as_bytes()))
     }
 
     /// The folder that the store lives in, absolute.
@@ -156,6 +218,9 @@ impl Store {
     /// Removes what killed processes left behind: scratch folders, temporary roots, half-placed
     /// trees, trash. What cannot be removed is in nobody's way: it is told in a notice.
     pub fn sweep(&self) {
+        if self.read_only().is_some() {
+            return;
+        }
         let (fs, layout) = (&self.fs, &self.layout);
         let stays = &mut |error: FsError| self.stays(&error);
         let swept = [
@@ -183,7 +248,7 @@ impl Store {
     /// Whether the object is there. One look at a name; the content is not read.
     #[must_use]
     pub fn contains(&self, object: &Object) -> bool {
-        self.fs.lstat(&self.path(object)).is_ok()
+        self.fs.lstat(&self.path(object)).is_ok_and(|metadata| self.is_settled(&metadata))
     }
 
     /// Where the object is, or would be.
@@ -225,13 +290,20 @@ impl Store {
 
     /// Writes the index's waiting rows. They are derived, so that a failure is only told.
     pub(crate) fn commit_index(&self) {
+        if self.read_only().is_some() {
+            return;
+        }
         if let Some(Err(error)) = self.index.as_ref().map(Index::commit) {
             self.notice(&self.layout.index(), format!("the index was not updated: {error}"));
         }
     }
 
-    /// Moves something damaged out of the way.
+    /// Moves something damaged out of the way, if anything here can be moved.
     pub(crate) fn set_aside(&self, path: &Path, why: &str) -> Result<(), FsError> {
+        if self.read_only().is_some() {
+            self.notice(path, why);
+            return Ok(());
+        }
         trash::set_aside(&self.fs, &self.layout, path)?;
         self.notice(path, format!("{why}; it was moved out of the way"));
         Ok(())

@@ -6,14 +6,27 @@ use crate::fsio::{Fs, FsError, present};
 use crate::layout::Layout;
 use crate::mark::fresh_name;
 
-/// Moves a file or folder to the trash, whatever its mode. What is gone already is no error.
+/// Moves a file or folder to the trash, whatever its mode, also where the disk is full. What is gone already
+/// is no error.
 pub(crate) fn set_aside(fs: &Fs, layout: &Layout, path: &Path) -> Result<(), FsError> {
     let Some(metadata) = present(fs.lstat(path))? else { return Ok(()) };
     if metadata.is_dir() {
         // A folder that cannot be written to cannot be renamed.
         fs.chmod(path, 0o700)?;
     }
-    present(fs.rename(path, &layout.trash().join(fresh_name()))).map(drop)
+    let rename = || present(fs.rename(path, &layout.trash().join(fresh_name()))).map(drop);
+    match rename() {
+        Err(error) if error.is_full() => {}
+        moved => return moved,
+    }
+    // Even a name takes space. What is there already makes room, and what can go in one step needs none.
+    empty(fs, layout, &mut drop)?;
+    match rename() {
+        Err(error) if error.is_full() && !metadata.is_dir() => {
+            present(fs.remove_file(path)).map(drop)
+        }
+        moved => moved,
+    }
 }
 
 /// Deletes all that is in the trash; what cannot be deleted is told to `stays`.

@@ -189,7 +189,9 @@ impl Store {
     fn check_roots(&self) -> Option<Problem> {
         let error = roots::all(&self.fs, &self.layout).err()?;
         let path = match &error {
-            RootError::Damaged { path, .. } | RootError::Format { path, .. } => path.clone(),
+            RootError::Damaged { path, .. }
+            | RootError::Format { path, .. }
+            | RootError::Changed(path) => path.clone(),
             RootError::Fs(error) => error.path.clone(),
             RootError::Name(_) => self.layout.roots(),
         };

@@ -165,7 +165,7 @@ pub fn realise(
         check: plan.check.clone(),
         locate_all: plan.locate_all,
     };
-    let store = |error: &dyn std::error::Error| {
+    let store = |error: &(dyn std::error::Error + 'static)| {
         Failure::environment(error, "kiln doctor and kiln store verify tell more")
     };
     // Until the project's root says what is kept, the collector has to wait.
@@ -200,8 +200,11 @@ fn remember(
     history: &mut History,
     built: &Built,
 ) -> Result<(), Failure> {
+    if store.read_only().is_some() {
+        return Ok(());
+    }
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let trouble = |error: &dyn std::error::Error| {
+    let trouble = |error: &(dyn std::error::Error + 'static)| {
         Failure::environment(error, "what was built is in the store, but the collector may take it")
     };
     // Another kiln may have built this project meanwhile: what it noted stays.

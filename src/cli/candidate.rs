@@ -99,8 +99,9 @@ fn resolve(store: &Store, recipe: &str, hex: &str) -> Result<Object, Failure> {
         }
         return Ok(release);
     }
-    let unreadable =
-        |error: &dyn std::error::Error| Failure::environment(error, "kiln store verify tells more");
+    let unreadable = |error: &(dyn std::error::Error + 'static)| {
+        Failure::environment(error, "kiln store verify tells more")
+    };
     let mut known = BTreeSet::new();
     for record in store.all_realisations().map_err(|error| unreadable(&error))? {
         known.extend(record.outputs.iter().map(|output| output.object));

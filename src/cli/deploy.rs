@@ -107,7 +107,7 @@ pub fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
     let recipe = project.graph.name.as_str();
     let name = deployment.name.as_str();
     let registry = Deployments::new(store);
-    let broken = |error: &dyn std::error::Error| {
+    let broken = |error: &(dyn std::error::Error + 'static)| {
         Failure::environment(error, "nothing was deployed; kiln store verify tells more")
     };
     let _session = store.session().map_err(|error| broken(&error))?;

@@ -1,8 +1,13 @@
 //! What goes wrong with a command, how it is said, and with which exit code it ends.
 
-use std::process::ExitCode;
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
-use kiln_engine::diagnostic::Diagnostic;
+use kiln_cache::{FsError, Store};
+use kiln_engine::{diagnostic::Diagnostic, obstacle};
+use kiln_registry::DiskError;
 use serde::Serialize;
 
 use super::{diagnostics, style};
@@ -64,9 +69,17 @@ impl Failure {
         Self { exit: Exit::Failed, problems: vec![problem] }
     }
 
-    /// The environment is in the way: the error and its causes.
-    pub fn environment(error: &dyn std::error::Error, help: impl Into<String>) -> Self {
-        Self::failed(Diagnostic::new(chain(error)).help(help))
+    /// The environment is in the way: the error and its causes. What the disk of a store said has its own advice.
+    pub fn environment(error: &(dyn std::error::Error + 'static), help: impl Into<String>) -> Self {
+        let advice = store_of(error).and_then(|home| obstacle::advice(&home, error));
+        Self::failed(Diagnostic::new(chain(error)).help(advice.unwrap_or_else(|| help.into())))
+    }
+
+    /// The store in `home` cannot be opened.
+    pub fn store(home: &Path, error: &(dyn std::error::Error + 'static)) -> Self {
+        let advice = obstacle::advice(home, error);
+        let general = "kiln doctor tells what is wrong; --home DIR names another place";
+        Self::failed(Diagnostic::new(chain(error)).help(advice.as_deref().unwrap_or(general)))
     }
 
     /// Says it, on stderr, or as a JSON document on stdout.
@@ -128,6 +141,20 @@ impl From<&Diagnostic> for ErrorEntry {
 pub fn print_json(document: &impl Serialize) {
     let text = serde_json::to_string_pretty(document).expect("documents have text keys only");
     anstream::println!("{text}");
+}
+
+/// The home of the store in which something failed, if it was in one.
+fn store_of(error: &(dyn std::error::Error + 'static)) -> Option<PathBuf> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let in_store = error.downcast_ref::<FsError>().map(|error| &error.path);
+        let path = in_store.or_else(|| error.downcast_ref::<DiskError>().map(|error| &error.path));
+        if let Some(path) = path {
+            return path.ancestors().find(|folder| Store::is_home(folder)).map(Path::to_owned);
+        }
+        next = error.source();
+    }
+    None
 }
 
 /// An error and its causes, in one line.

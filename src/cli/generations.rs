@@ -3,10 +3,7 @@
 use std::collections::BTreeMap;
 
 use kiln_cache::Digest;
-use kiln_engine::{
-    diagnostic::{Diagnostic, nearest},
-    moment,
-};
+use kiln_engine::{diagnostic::nearest, moment};
 use kiln_registry::{Deployments, Generation, RegistryError, Switch, SwitchKind};
 use serde::{Deserialize, Serialize};
 use toml::de::{DeTable, DeValue};
@@ -231,6 +228,6 @@ pub fn refused(error: &RegistryError) -> Failure {
         RegistryError::Name(_) | RegistryError::Line(_) => {
             Failure::usage(chain(error), error.help())
         }
-        _ => Failure::failed(Diagnostic::new(chain(error)).help(error.help())),
+        _ => Failure::environment(error, error.help()),
     }
 }

@@ -175,12 +175,8 @@ impl Pointers for RegistryPointers<'_> {
 
 /// Opens the store.
 pub fn open_store(global: &Global) -> Result<Store, Failure> {
-    Store::open(&store_home(global)?).map_err(|error| {
-        Failure::environment(
-            &error,
-            "kiln doctor tells what is wrong; --home DIR names another place",
-        )
-    })
+    let home = store_home(global)?;
+    Store::open(&home).map_err(|error| Failure::store(&home, &error))
 }
 
 /// Where the store is, or is to be.

@@ -22,7 +22,7 @@ use crate::{
     event::AttemptReport,
     executor::{ExecuteError, Executed, Executor, Job, JobInput},
     graph::{self, Availability, Reference, Step, Toolchain},
-    place,
+    obstacle, place,
     sandbox::{Cancel, Exit, SandboxError},
     source::{Resolved, chain},
     tools::ToolSet,
@@ -172,18 +172,21 @@ impl Workshop<'_> {
         attempts: &mut Vec<AttemptReport>,
     ) -> Result<Outcome, Box<Failed>> {
         let store = self.store;
-        let _lock = match store.try_lock_action(&order.key).map_err(ours)? {
+        if let Some((reason, help)) = obstacle::cannot_record(store) {
+            return Err(Box::new(Failed { help: Some(help), ..Failed::new(reason) }));
+        }
+        let _lock = match store.try_lock_action(&order.key).map_err(|error| self.ours(&error))? {
             Some(lock) => lock,
             None => {
                 tell(News::Waiting);
                 match store.lock_action(&order.key, &|| self.cancel.is_tripped()) {
                     Ok(lock) => lock,
                     Err(kiln_cache::LockError::Cancelled) => return Ok(Outcome::Interrupted),
-                    Err(error) => return Err(ours(error)),
+                    Err(error) => return Err(self.ours(&error)),
                 }
             }
         };
-        if let Some(found) = self.found(order).map_err(ours)? {
+        if let Some(found) = self.found(order).map_err(|error| self.ours(&error))? {
             return Ok(Outcome::Found(Box::new(found)));
         }
         let of = order.step.resources.retries.saturating_add(1);
@@ -191,7 +194,7 @@ impl Workshop<'_> {
         for attempt in 1.. {
             let began = Instant::now();
             // A fresh one each time: nothing of a failed attempt is left for the next.
-            let scratch = store.scratch_dir().map_err(ours)?;
+            let scratch = store.scratch_dir().map_err(|error| self.ours(&error))?;
             let log = scratch.path().join("log");
             let number = format!("attempt {attempt} of {of}");
             let made = self.attempt(order, scratch.path(), &|log| logs.keep(log, &number));
@@ -213,12 +216,16 @@ impl Workshop<'_> {
             }
             let heading = format!("{number}: {}", miss.failed.reason);
             if attempt < of && miss.again == Again::Worthwhile {
-                logs.put_aside(&log, &heading).map_err(ours)?;
+                logs.put_aside(&log, &heading).map_err(|error| self.ours(&error))?;
                 let reason = miss.failed.reason;
                 tell(News::Retrying { attempt: attempt + 1, of, reason });
                 continue;
             }
             let mut failed = miss.failed;
+            // The step's folder is still there: what it has filled is not free yet.
+            if let Some(full) = obstacle::advice_if_full(store) {
+                failed.help = Some(full);
+            }
             failed.tail = tail(&log).unwrap_or_default();
             failed.log = logs.keep(&log, &heading);
             if attempt > 1 {
@@ -348,6 +355,12 @@ impl Workshop<'_> {
         })
     }
 
+    /// What failed is the store, not the step.
+    fn ours(&self, error: &(impl std::error::Error + 'static)) -> Box<Failed> {
+        let help = obstacle::advice(self.store.home(), error);
+        Box::new(Failed { help, ..Failed::new(chain(error)) })
+    }
+
     /// A usable result that somebody recorded since the owner looked.
     fn found(&self, order: &Order<'_>) -> Result<Option<Realisation>, FsError> {
         if matches!(order.purpose, Purpose::Again | Purpose::Check(_)) {
@@ -433,8 +446,8 @@ impl Workshop<'_> {
         }
         let folder = scratch.join("inputs");
         let copy = folder.join(place);
-        fs::create_dir_all(&folder).map_err(ours)?;
-        self.store.copy_out(&object, &copy).map_err(ours)?;
+        fs::create_dir_all(&folder).map_err(|error| self.ours(&error))?;
+        self.store.copy_out(&object, &copy).map_err(|error| self.ours(&error))?;
         Ok(copy)
     }
 }
@@ -477,10 +490,6 @@ fn failure(reason: String, help: Option<String>) -> Box<Failed> {
 /// A source that is not any more what it was when the build began.
 fn changed(order: &Order<'_>) -> Option<PathBuf> {
     order.inputs.iter().filter_map(|input| input.source).filter_map(Resolved::changed).next()
-}
-
-fn ours(error: impl std::error::Error) -> Box<Failed> {
-    Box::new(Failed::new(chain(&error)))
 }
 
 fn alias(order: &Order<'_>, output: &graph::Output, reference: Reference) -> Option<Output> {

@@ -21,6 +21,7 @@ pub mod host;
 pub mod key;
 pub mod local;
 pub mod moment;
+pub mod obstacle;
 pub mod place;
 pub mod plan;
 pub mod project;

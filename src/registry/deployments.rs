@@ -310,6 +310,7 @@ impl<'s> Deployments<'s> {
         name: &str,
         new: NewGeneration,
     ) -> Result<Deployed, RegistryError> {
+        self.store.permit_change()?;
         let place = self.place(recipe, name)?;
         one_line("name of who deploys", Some(&new.by))?;
         one_line("reason", new.reason.as_deref())?;
@@ -388,6 +389,7 @@ impl<'s> Deployments<'s> {
         if self.pointer(&place)?.is_none() {
             return Err(RegistryError::NothingDeployed(deployment));
         }
+        self.store.permit_change()?;
         let session = self.store.session()?;
         let _lock = self.lock(&place)?;
         let Some(running) = self.pointer(&place)? else {
