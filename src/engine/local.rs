@@ -54,6 +54,7 @@ pub struct ResponseVerdict {
 pub struct LocalExecutor {
     wanted: Wanted,
     capabilities: Capabilities,
+    pool: sandbox::Pool,
     exe: PathBuf,
     /// What `exe` was when the build began: another program under its name must not answer for this one's version.
     identity: Option<FileIdentity>,
@@ -63,7 +64,13 @@ impl LocalExecutor {
     /// An executor with `wanted` isolation; `exe` is the kiln program that carries out built-in builders.
     pub fn new(wanted: Wanted, exe: PathBuf) -> Self {
         let identity = identity(&exe);
-        Self { wanted, capabilities: sandbox::probe(), exe, identity }
+        Self {
+            wanted,
+            capabilities: sandbox::probe(),
+            pool: sandbox::Pool::default(),
+            exe,
+            identity,
+        }
     }
 
     /// What this machine allows.
@@ -151,7 +158,7 @@ impl Executor for LocalExecutor {
             copy(from, &work.join(name))?;
         }
         let layout = Layout::new(self.wanted, &self.capabilities, job.scratch);
-        let ran = sandbox::run(&self.spec(job, &layout)?, job.cancel)?;
+        let ran = self.pool.run(&self.spec(job, &layout)?, job.cancel)?;
         if !job.step.builder.is_command() && identity(&self.exe) != self.identity {
             return Err(ExecuteError::Replaced(self.exe.clone()));
         }

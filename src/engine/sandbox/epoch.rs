@@ -3,7 +3,11 @@
 //! A step that archives its working folder, or lists it with times, would otherwise put the clock into its outputs.
 //! It is unaware of what the files are.
 
-use std::{fs, io, os::unix::fs::MetadataExt, path::Path};
+use std::{
+    fs, io,
+    os::{fd::BorrowedFd, unix::fs::MetadataExt},
+    path::Path,
+};
 
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
 use walkdir::WalkDir;
@@ -13,9 +17,14 @@ pub(super) const EPOCH: i64 = 315_532_800;
 
 /// Gives `path` the moment; a link itself, not what it leads to.
 pub(super) fn set(path: &Path) -> io::Result<()> {
+    set_at(CWD, path)
+}
+
+/// The same for a path in `folder`.
+pub(super) fn set_at(folder: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
     let moment = Timespec { tv_sec: EPOCH, tv_nsec: 0 };
     let times = Timestamps { last_access: moment, last_modification: moment };
-    Ok(utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW)?)
+    Ok(utimensat(folder, path, &times, AtFlags::SYMLINK_NOFOLLOW)?)
 }
 
 /// Gives `top` and all below it the moment. What is mounted there is somebody else's, and stays as it is.

@@ -21,8 +21,10 @@ pub enum Feature {
     UtsNamespace,
     /// A fresh `/proc` that shows the step's processes only.
     Procfs,
-    /// Binds that are read-only through and through in one call (`mount_setattr`, Linux 5.12).
+    /// Trees of mounts that are copied and made read-only in one call each (`mount_setattr`, Linux 5.12).
     MountSetattr,
+    /// Mounts in trees of mounts that no namespace holds (Linux 6.15).
+    DetachedMounts,
     /// The filter of system calls.
     Seccomp,
     /// Rules about paths that an unprivileged process puts on itself.
@@ -33,7 +35,7 @@ pub enum Feature {
 
 impl Feature {
     /// All, in the order in which they are shown.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::UserNamespace,
         Self::MountNamespace,
         Self::PidNamespace,
@@ -42,6 +44,7 @@ impl Feature {
         Self::UtsNamespace,
         Self::Procfs,
         Self::MountSetattr,
+        Self::DetachedMounts,
         Self::Seccomp,
         Self::Landlock,
         Self::Cgroup,
@@ -58,6 +61,7 @@ impl Feature {
             Self::UtsNamespace => "uts namespace",
             Self::Procfs => "fresh /proc",
             Self::MountSetattr => "mount_setattr",
+            Self::DetachedMounts => "detached mounts",
             Self::Seccomp => "seccomp",
             Self::Landlock => "Landlock",
             Self::Cgroup => "cgroup delegation",
@@ -78,7 +82,12 @@ impl Feature {
             }
             Self::UtsNamespace => "steps see the host's name",
             Self::Procfs => "steps see the host's /proc, read-only",
-            Self::MountSetattr => "read-only binds are made one by one, with a moment in between",
+            Self::MountSetattr => {
+                "each step's root is made anew, mount by mount: it takes a millisecond longer"
+            }
+            Self::DetachedMounts => {
+                "a step's root is put together in a namespace: it takes a moment longer"
+            }
             Self::Seccomp => "steps may use every system call",
             Self::Landlock => {
                 "nothing guards the host's files where mount namespaces are missing too"
@@ -89,7 +98,7 @@ impl Feature {
 
     /// Whether [`Isolation::Full`] stands on it. The others are second layers or merely more exact.
     pub fn is_needed_for_full(self) -> bool {
-        !matches!(self, Self::MountSetattr | Self::Landlock | Self::Cgroup)
+        !matches!(self, Self::MountSetattr | Self::DetachedMounts | Self::Landlock | Self::Cgroup)
     }
 }
 

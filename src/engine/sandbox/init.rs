@@ -1,36 +1,34 @@
-//! The starter, the init of a step, and the step's process until its program begins.
+//! The starter, and the init of a step.
 //!
-//! All of it runs in a fresh copy of the executable that went straight into [`init_main`]: one thread, three
-//! descriptors (the plan and then the life line, the reports, the pipe to the log). It is unaware of specs and layouts: it
-//! carries out a [`Plan`].
+//! All of it runs in a fresh copy of the executable that went straight into [`init_main`]: one thread, and the socket to
+//! the caller. It is unaware of specs and layouts: it carries out [`Plan`]s.
 
 use std::{
-    ffi::{CString, OsStr, OsString},
+    ffi::OsString,
     fs::{self, File},
     io,
-    os::fd::{AsFd, OwnedFd},
-    os::unix::ffi::OsStrExt,
-    path::{Path, PathBuf},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::net::UnixStream,
+    },
+    path::PathBuf,
     process::ExitCode,
     time::{Duration, Instant},
 };
 
-use rustix::{
-    fs::{Mode, OFlags},
-    io::dup,
-};
-
 use super::{
     feature::Feature,
-    filter,
+    ground::Ground,
     kernel::{self, Side},
-    landlock, namespaces,
-    plan::{Plan, Report},
+    namespaces,
+    network::Network,
+    plan::{Base, Plan, Report},
     root::{self, Failure, attempt},
     spec::Exit,
+    step,
     supervise::{self, Watch},
-    trial,
-    wire::receive,
+    trial, view,
+    wire::receive_with,
 };
 
 /// The first argument by which `main` recognises that it is to be the sandbox's starter.
@@ -45,118 +43,197 @@ pub fn init_main(arguments: &[OsString]) -> ExitCode {
     }
     match start() {
         Ok(()) => ExitCode::SUCCESS,
-        // There is nobody to tell: the pipes are what failed.
+        // There is nobody to tell: the line is what failed.
         Err(_) => ExitCode::FAILURE,
     }
 }
 
-/// The pipes to the caller.
-struct Line {
-    life: OwnedFd,
-    reports: File,
+/// The line to the caller.
+pub(super) struct Line {
+    socket: UnixStream,
 }
 
 impl Line {
-    fn say(&self, report: &Report) -> io::Result<()> {
-        report.encode().send(&self.reports)
+    pub(super) fn say(&self, report: &Report) -> io::Result<()> {
+        report.encode().send(&self.socket)
+    }
+
+    pub(super) fn complain(&self, failure: Failure) -> io::Result<()> {
+        let Failure { action, source } = failure;
+        let errno = source.raw_os_error().unwrap_or(libc::EIO);
+        self.say(&Report::Failed { action, errno })
     }
 }
 
 fn start() -> io::Result<()> {
-    let line = Line {
-        life: rustix::io::fcntl_dupfd_cloexec(io::stdin(), 3)?,
-        reports: File::from(rustix::io::fcntl_dupfd_cloexec(io::stdout(), 3)?),
-    };
-    let Some(frame) = receive(File::from(dup(&line.life)?))? else {
-        return Ok(());
-    };
-    if frame.is_empty() {
-        return trial::run(|feature, result| line.say(&Report::Probed { feature, result }));
-    }
-    let plan = Plan::decode(&frame)?;
-    if let Err(Failure { action, source }) = carry_out(&plan, &line) {
-        let errno = source.raw_os_error().unwrap_or(libc::EIO);
-        line.say(&Report::Failed { action, errno })?;
+    let line = Line { socket: rustix::io::fcntl_dupfd_cloexec(io::stdin(), 3)?.into() };
+    let null = File::open("/dev/null")?;
+    rustix::stdio::dup2_stdin(&null)?;
+    // A starter that already leads a session has one of its own, which is what this is for.
+    let _ = rustix::process::setsid();
+    kernel::set_umask(0o022);
+    let mut nursery = None;
+    while let Some((frame, log)) = receive_with(&line.socket)? {
+        if frame.is_empty() {
+            return trial::run(|feature, result| line.say(&Report::Probed { feature, result }));
+        }
+        let plan = Plan::decode(&frame)?;
+        let log = log.ok_or(io::ErrorKind::InvalidData)?;
+        match carry_out(&mut nursery, &plan, &line, log) {
+            Ok(true) => {}
+            Ok(false) => break,
+            Err(failure) => return line.complain(failure),
+        }
     }
     Ok(())
 }
 
-fn carry_out(plan: &Plan, line: &Line) -> Result<(), Failure> {
-    let begin = Instant::now();
-    // A starter that already leads a session has one of its own, which is what this is for.
-    let _ = rustix::process::setsid();
-    kernel::set_umask(0o022);
-    if let Some(group) = &plan.cgroup {
-        attempt(|| format!("enter the control group {}", group.display()), fs::write(group, "0"))?;
+/// What a starter has made for all of its steps.
+#[derive(Default)]
+struct Nursery {
+    ground: Option<Ground>,
+    network: Option<Network>,
+    /// Bases to make roots from where they are not copied.
+    bases: Vec<Base>,
+}
+
+impl Nursery {
+    /// Leaves this process's namespaces for those that its steps share.
+    fn new(plan: &Plan) -> Result<Self, Failure> {
+        let copies_roots = view::copies_roots(&plan.features);
+        namespaces::enter_shared(plan, copies_roots)?;
+        if plan.uses(Feature::UtsNamespace) {
+            attempt(|| "set the host's name".into(), rustix::system::sethostname(b"kiln"))?;
+        }
+        let mut nursery = Self::default();
+        if plan.uses(Feature::NetNamespace) && !plan.network {
+            nursery.network = Some(Network::new()?);
+        }
+        if copies_roots {
+            nursery.ground = Some(Ground::new(plan.uses(Feature::DetachedMounts))?);
+        }
+        Ok(nursery)
     }
-    namespaces::enter(plan)?;
+
+    /// Learns what is new in `plan`.
+    fn learn(&mut self, plan: &Plan) -> Result<(), Failure> {
+        match &mut self.ground {
+            Some(ground) => ground.learn(&plan.base),
+            None => {
+                self.bases.extend(plan.base.entries.is_some().then(|| plan.base.clone()));
+                Ok(())
+            }
+        }
+    }
+
+    /// Moves init into the step's root. What comes back, if anything, is to be kept open.
+    fn enter_root(&self, plan: &Plan) -> Result<Option<OwnedFd>, Failure> {
+        if let Some(ground) = &self.ground {
+            return ground.enter(&plan.base, &plan.entries).map(Some);
+        }
+        let base = self.bases.iter().find(|base| base.id == plan.base.id);
+        let entries = base.and_then(|base| base.entries.as_deref());
+        root::enter(plan, entries.map_or(&[], Vec::as_slice))
+    }
+
+    /// Makes what the step of `plan` has used as if it had not.
+    fn restore(&mut self, plan: &Plan) -> Result<(), Failure> {
+        if let Some(ground) = &mut self.ground {
+            ground.restore(&plan.base, &plan.entries)?;
+        }
+        self.network.as_mut().map_or(Ok(()), Network::restore)
+    }
+}
+
+/// Carries one plan out; whether this process can carry out another.
+fn carry_out(
+    nursery: &mut Option<Nursery>,
+    plan: &Plan,
+    line: &Line,
+    log: OwnedFd,
+) -> Result<bool, Failure> {
+    let begin = Instant::now();
+    let nursery = match nursery {
+        Some(nursery) => nursery,
+        None => nursery.insert(Nursery::new(plan)?),
+    };
+    nursery.learn(plan)?;
     if !plan.uses(Feature::PidNamespace) {
         attempt(|| "adopt orphans".into(), kernel::adopt_orphans())?;
-        let watched = watch(plan, line);
+        let watched = watch(nursery, plan, line, log);
         attempt(|| "end the step's processes".into(), supervise::end_all())?;
         let (exit, watched) = watched?;
         let (cpu, largest) = kernel::usage_of_children();
-        let gone = Report::Gone { cpu, largest, wall: begin.elapsed() };
+        let gone = Report::Gone { cpu, largest, wall: begin.elapsed(), waits: false };
         let said = line.say(&Report::Ended { exit, watched }).and_then(|()| line.say(&gone));
-        return attempt(|| "report".into(), said);
+        return attempt(|| "report".into(), said).map(|()| false);
     }
-    // Everything else ends with init, so the starter need not stay to end it.
-    attempt(|| "bind the starter to its parent".into(), kernel::die_with_parent())?;
-    match attempt(|| "start the sandbox's init".into(), kernel::fork())? {
+    match attempt(
+        || "start the sandbox's init".into(),
+        namespaces::fork_init(plan, nursery.ground.is_some()),
+    )? {
         Side::Child => {
+            // Everything else ends with init, so the starter need not stay to end it.
             let ended = attempt(|| "bind init to its parent".into(), kernel::die_with_parent())
-                .and_then(|()| watch(plan, line))
+                .and_then(|()| watch(nursery, plan, line, log))
                 .and_then(|(exit, watched)| {
                     let said = line.say(&Report::Ended { exit, watched });
                     attempt(|| "report".into(), said)
                 });
-            if let Err(Failure { action, source }) = ended {
-                let errno = source.raw_os_error().unwrap_or(libc::EIO);
-                let _ = line.say(&Report::Failed { action, errno });
+            if let Err(failure) = ended {
+                let _ = line.complain(failure);
             }
             // With the init of its namespace every other process of the step ends.
-            std::process::exit(0);
+            kernel::leave(0);
         }
         Side::Parent(init) => {
+            drop(log);
             let ended = attempt(|| "wait for the sandbox's init".into(), kernel::wait(init, true))?;
+            let wall = begin.elapsed();
             let (cpu, largest) =
                 ended.map_or((Duration::ZERO, 0), |ended| (ended.cpu, ended.largest));
-            let gone = line.say(&Report::Gone { cpu, largest, wall: begin.elapsed() });
-            attempt(|| "report".into(), gone)
+            let waits = nursery.restore(plan).is_ok();
+            let gone = line.say(&Report::Gone { cpu, largest, wall, waits });
+            attempt(|| "report".into(), gone).map(|()| waits)
         }
     }
 }
 
 /// Builds the step's surroundings, starts it, and waits for its end.
-fn watch(plan: &Plan, line: &Line) -> Result<(Exit, u64), Failure> {
+fn watch(
+    nursery: &Nursery,
+    plan: &Plan,
+    line: &Line,
+    log: OwnedFd,
+) -> Result<(Exit, u64), Failure> {
     attempt(|| "hide init from the step".into(), kernel::forbid_inspection())?;
-    if plan.uses(Feature::UtsNamespace) {
-        attempt(|| "set the host's name".into(), rustix::system::sethostname(b"kiln"))?;
+    if let Some(group) = &plan.cgroup {
+        attempt(|| format!("enter the control group {}", group.display()), fs::write(group, "0"))?;
     }
-    if plan.uses(Feature::NetNamespace) && !plan.network {
-        let raised = loopback_socket().and_then(|socket| kernel::raise_loopback(socket.as_fd()));
-        attempt(|| "raise the loopback device".into(), raised)?;
+    if !plan.features.is_empty() {
+        // It hides only the name of the caller's own control group, and older kernels lack it.
+        let _ = kernel::unshare(libc::CLONE_NEWCGROUP);
     }
     let mut file_systems = Vec::new();
     // The step's root lives as long as this.
     let mut _root = None;
     if plan.uses(Feature::MountNamespace) {
-        _root = root::enter(plan)?;
+        _root = nursery.enter_root(plan)?;
         file_systems.push(PathBuf::from("/dev/shm"));
     }
     let events = attempt(|| "listen for children".into(), kernel::child_events())?;
     match attempt(|| "start the step".into(), kernel::fork())? {
         Side::Child => {
-            if let Err(Failure { action, source }) = become_step(plan, line) {
-                let errno = source.raw_os_error().unwrap_or(libc::EIO);
-                let _ = line.say(&Report::Failed { action, errno });
+            if let Err(failure) = step::become_step(plan, line, log) {
+                let _ = line.complain(failure);
             }
-            std::process::exit(127);
+            kernel::leave(127);
         }
         Side::Parent(child) => {
+            drop(log);
             let watch = Watch {
                 child,
-                life: line.life.as_fd(),
+                life: line.socket.as_fd(),
                 events,
                 timeout: plan.timeout,
                 memory: plan.memory.filter(|_| plan.cgroup.is_none()),
@@ -165,93 +242,4 @@ fn watch(plan: &Plan, line: &Line) -> Result<(Exit, u64), Failure> {
             attempt(|| "watch the step".into(), watch.until_the_end())
         }
     }
-}
-
-/// A socket to ask the kernel about network devices through; it listens to nothing.
-fn loopback_socket() -> io::Result<OwnedFd> {
-    Ok(OwnedFd::from(std::net::UdpSocket::bind((std::net::Ipv4Addr::UNSPECIFIED, 0))?))
-}
-
-/// Gives up everything that the step is not to have, and becomes its program. Returns only on failure, or (after
-/// a report of its own) if there is no such program.
-fn become_step(plan: &Plan, line: &Line) -> Result<(), Failure> {
-    kernel::reset_signals();
-    attempt(|| "bind the step to its init".into(), kernel::die_with_parent())?;
-    attempt(|| "make a session".into(), rustix::process::setsid())?;
-    let null = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
-    let null = attempt(|| "open /dev/null".into(), null)?;
-    attempt(|| "connect stdin".into(), rustix::stdio::dup2_stdin(&null))?;
-    attempt(|| "connect stdout".into(), rustix::stdio::dup2_stdout(io::stderr()))?;
-    attempt(|| "close descriptors".into(), kernel::close_on_exec_from(3))?;
-    let work = || format!("enter {}", plan.work.display());
-    attempt(work, rustix::process::chdir(&plan.work))?;
-    attempt(|| "forbid core files".into(), kernel::no_core_files())?;
-    let strings = |texts: Vec<OsString>| -> io::Result<Vec<CString>> {
-        texts.iter().map(|text| kernel::c_string(text)).collect()
-    };
-    let argv = attempt(|| "pass the arguments".into(), strings(plan.argv.clone()))?;
-    let env = plan.env.iter().map(|(name, value)| {
-        let mut text = name.clone();
-        text.push("=");
-        text.push(value);
-        text
-    });
-    let env = attempt(|| "pass the variables".into(), strings(env.collect()))?;
-    if !plan.features.is_empty() {
-        give_up_rights(plan)?;
-    }
-    let Some(program) = find_program(plan) else {
-        return attempt(|| "report".into(), no_program(plan, line));
-    };
-    if plan.uses(Feature::Seccomp) {
-        let policy = filter::Policy {
-            own_pids: plan.uses(Feature::PidNamespace),
-            network_settled: plan.network || plan.uses(Feature::NetNamespace),
-        };
-        let installed = kernel::install_filter(&filter::program(policy));
-        attempt(|| "install the filter of system calls".into(), installed)?;
-    }
-    let path = attempt(|| "pass the program".into(), kernel::c_string(program.as_os_str()))?;
-    let argv: Vec<_> = argv.iter().map(CString::as_c_str).collect();
-    let env: Vec<_> = env.iter().map(CString::as_c_str).collect();
-    let error = kernel::execute(&path, &argv, &env);
-    attempt(|| format!("execute {}", program.display()), Err(error))
-}
-
-fn give_up_rights(plan: &Plan) -> Result<(), Failure> {
-    let privileges = rustix::thread::set_no_new_privs(true);
-    attempt(|| "give up new privileges".into(), privileges)?;
-    attempt(|| "give up capabilities".into(), kernel::drop_capabilities())?;
-    if !plan.uses(Feature::MountNamespace) && plan.uses(Feature::Landlock) {
-        let confined = landlock::confine(&plan.grants, plan.network);
-        attempt(|| "confine the step with Landlock".into(), confined)?;
-    }
-    Ok(())
-}
-
-fn search_path(plan: &Plan) -> &OsStr {
-    plan.env.iter().find(|(name, _)| name == "PATH").map_or(OsStr::new(""), |(_, value)| value)
-}
-
-/// The program's path: as planned, as given if it contains a slash, otherwise the first on `PATH`.
-fn find_program(plan: &Plan) -> Option<PathBuf> {
-    let runs = |path: &Path| {
-        path.is_file() && rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok()
-    };
-    if let Some(program) = &plan.program {
-        return Some(program.clone()).filter(|path| runs(path));
-    }
-    let name = Path::new(plan.argv.first()?);
-    if name.as_os_str().as_bytes().contains(&b'/') {
-        return Some(name.to_owned()).filter(|path| runs(path));
-    }
-    std::env::split_paths(search_path(plan)).map(|dir| dir.join(name)).find(|path| runs(path))
-}
-
-fn no_program(plan: &Plan, line: &Line) -> io::Result<()> {
-    let program = plan.program.as_deref().map(Path::as_os_str).or(plan.argv.first().map(|s| &**s));
-    line.say(&Report::NoProgram {
-        program: program.unwrap_or_default().to_string_lossy().into_owned(),
-        path: search_path(plan).to_string_lossy().into_owned(),
-    })
 }

@@ -43,6 +43,21 @@ pub(super) fn fork() -> io::Result<Side> {
     }
 }
 
+/// The same for a child that is the first process of new namespaces; `flags` are `CLONE_NEW*`.
+pub(super) fn fork_into(flags: i32) -> io::Result<Side> {
+    let none = std::ptr::null_mut::<libc::c_void>();
+    // SAFETY: without a stack of its own and without shared memory this is a fork, and its callers have one thread, as
+    // those of `fork`. What the C library does besides is to note the thread's new id, which is asked for by none of
+    // what runs in the child: it locks nothing that is bound to a thread, and sends itself no signal.
+    let pid = check(unsafe {
+        libc::syscall(libc::SYS_clone, flags | libc::SIGCHLD, none, none, none, none)
+    })?;
+    match pid {
+        0 => Ok(Side::Child),
+        pid => Ok(Side::Parent(pid as i32)),
+    }
+}
+
 /// A child that ended.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ended {
@@ -82,6 +97,12 @@ fn duration(time: libc::timeval) -> Duration {
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     let micros = u64::try_from(time.tv_usec).unwrap_or(0);
     Duration::from_secs(seconds) + Duration::from_micros(micros)
+}
+
+/// Ends this process without what a program does at its end, which is its parent's to do.
+pub(super) fn leave(code: i32) -> ! {
+    // SAFETY: `_exit` does not return and runs nothing of ours.
+    unsafe { libc::_exit(code) }
 }
 
 /// Ends `pid`. One that is gone is no error.
@@ -143,13 +164,18 @@ pub(super) fn unshare(flags: i32) -> io::Result<()> {
     check(unsafe { libc::unshare(flags) }.into()).map(drop)
 }
 
-/// Sets `attributes` on the mount `tree`, and on all below it if `recursive`.
+/// Sets `attributes` on the mount `tree`, and on all below it if `recursive`. Mounts made elsewhere do not show in it.
 pub(super) fn mount_setattr(
     tree: BorrowedFd<'_>,
     recursive: bool,
     attributes: u64,
 ) -> io::Result<()> {
-    let attr = libc::mount_attr { attr_set: attributes, attr_clr: 0, propagation: 0, userns_fd: 0 };
+    let attr = libc::mount_attr {
+        attr_set: attributes,
+        attr_clr: 0,
+        propagation: libc::MS_PRIVATE,
+        userns_fd: 0,
+    };
     let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: the path is a C string, and the attributes a live struct whose size is handed over.
     let result = unsafe {

@@ -5,20 +5,25 @@
 //! unaware of recipes, of keys and of the store: a step is a program, some folders and some limits.
 //!
 //! The way of a step: the calling process starts a copy of its own executable (the *starter*, a process with one
-//! thread, in which the calls that make namespaces are sound), which makes the namespaces and forks the *init*, the
-//! first process inside. Init builds the private root, forks the step, and watches it. A pipe from the caller
-//! reaches both; when it closes, for whatever reason, they end, and the kernel ends all that is inside with them.
+//! thread, in which the calls that make namespaces are sound), which makes what its steps share: user, network and host
+//! name, and a root to copy from. For each step it forks an *init*, the first process of new process ids and shared memory.
+//! Init copies the root, adds what is the step's own, forks the step, and watches it. A socket from the caller reaches
+//! both; when it closes, for whatever reason, they end, and the kernel ends all that is inside with them. A starter whose
+//! step is gone waits for the next one.
 
 mod cancel;
 mod cgroup;
 mod epoch;
 mod feature;
 mod filter;
+mod ground;
 mod init;
 mod kernel;
 mod landlock;
 mod layout;
+mod mounts;
 mod namespaces;
+mod network;
 mod plan;
 mod probe;
 mod relay;
@@ -26,6 +31,7 @@ mod root;
 mod run;
 mod spec;
 mod starter;
+mod step;
 mod supervise;
 mod tree;
 mod trial;
@@ -40,3 +46,4 @@ pub use layout::Layout;
 pub use probe::probe;
 pub use run::run;
 pub use spec::{Bind, Exit, Limits, Ran, SandboxError, Spec, View, Wanted};
+pub use starter::Pool;

@@ -1,10 +1,10 @@
-//! New namespaces for this process, which has one thread.
+//! New namespaces: those of a starter, and those of one step. The calling process has one thread.
 
-use std::fs;
+use std::{fs, io};
 
 use super::{
     feature::Feature,
-    kernel,
+    kernel::{self, Side},
     plan::Plan,
     root::{Failure, attempt},
 };
@@ -25,17 +25,30 @@ pub(super) fn namespace(feature: Feature) -> Option<i32> {
     }
 }
 
-/// Makes the namespaces of `plan`; the next child is the first process in them.
-pub(super) fn enter(plan: &Plan) -> Result<(), Failure> {
+/// Those that every step has for itself, where there are process ids of its own to bind them to.
+const OF_ONE_STEP: [Feature; 2] = [Feature::PidNamespace, Feature::IpcNamespace];
+
+fn flags(plan: &Plan, of_one_step: bool) -> i32 {
+    plan.features
+        .iter()
+        .filter(|feature| !(plan.network && **feature == Feature::NetNamespace))
+        .filter(|feature| OF_ONE_STEP.contains(feature) == of_one_step)
+        .filter_map(|feature| namespace(*feature))
+        .fold(0, |flags, flag| flags | flag)
+}
+
+/// Makes the namespaces that the steps of this process share, the mount namespace among them if `shares_mounts`; all of
+/// them, if its one step has no process ids of its own.
+pub(super) fn enter_shared(plan: &Plan, shares_mounts: bool) -> Result<(), Failure> {
     let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
     if !plan.features.is_empty() {
         kernel::leave_groups();
     }
-    let mut flags = 0;
-    for feature in &plan.features {
-        if !(plan.network && *feature == Feature::NetNamespace) {
-            flags |= namespace(*feature).unwrap_or(0);
-        }
+    let mut flags = flags(plan, false);
+    if !plan.uses(Feature::PidNamespace) {
+        flags |= self::flags(plan, true);
+    } else if !shares_mounts {
+        flags &= !libc::CLONE_NEWNS;
     }
     if flags == 0 {
         return Ok(());
@@ -44,9 +57,16 @@ pub(super) fn enter(plan: &Plan) -> Result<(), Failure> {
     if plan.uses(Feature::UserNamespace) {
         map_ids(uid.as_raw(), gid.as_raw())?;
     }
-    // It hides only the name of the caller's own control group, and older kernels lack it.
-    let _ = kernel::unshare(libc::CLONE_NEWCGROUP);
     Ok(())
+}
+
+/// Forks the first process of the namespaces that a step of `plan` has for itself.
+pub(super) fn fork_init(plan: &Plan, shares_mounts: bool) -> io::Result<Side> {
+    let mut flags = flags(plan, true);
+    if plan.uses(Feature::MountNamespace) && !shares_mounts {
+        flags |= libc::CLONE_NEWNS;
+    }
+    kernel::fork_into(flags)
 }
 
 /// Makes `uid` and `gid` of the outside appear as [`INSIDE_ID`] in this user namespace.

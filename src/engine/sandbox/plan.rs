@@ -6,6 +6,7 @@ use std::{
     ffi::OsString,
     io,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -36,6 +37,15 @@ pub(super) enum Entry {
     Proc,
 }
 
+/// A list of entries that a starter hears of once.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Base {
+    /// Its number, which the caller gives out.
+    pub(super) id: u64,
+    /// The entries, if this is the first that the starter hears of them.
+    pub(super) entries: Option<Arc<Vec<Entry>>>,
+}
+
 /// A path that a step without a private root may touch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Grant {
@@ -59,8 +69,11 @@ pub(super) struct Plan {
     pub(super) timeout: Option<Duration>,
     /// The file in which to enrol in a control group.
     pub(super) cgroup: Option<PathBuf>,
-    /// Where the private root is put together: an empty folder of the host.
+    /// Where a private root is put together that is not copied from another: an empty folder of the host.
     pub(super) root: PathBuf,
+    /// What its root has in common with those of other steps.
+    pub(super) base: Base,
+    /// What its root has besides: mounts, in folders that the base brings or on places of their own below `/build`.
     pub(super) entries: Vec<Entry>,
     pub(super) grants: Vec<Grant>,
 }
@@ -90,19 +103,11 @@ impl Plan {
         to.option(self.timeout.map(|limit| u64::try_from(limit.as_micros()).unwrap_or(u64::MAX)));
         option_path(&mut to, self.cgroup.as_deref());
         to.path(&self.root);
-        to.number(self.entries.len() as u64);
-        for entry in &self.entries {
-            match entry {
-                Entry::Folder(at) => to.number(0).path(at),
-                Entry::File(at, bytes) => to.number(1).path(at).bytes(bytes),
-                Entry::Link(at, target) => to.number(2).path(at).path(target),
-                Entry::Read { host, at } => to.number(3).path(host).path(at),
-                Entry::Write { host, at } => to.number(4).path(host).path(at),
-                Entry::Device(path) => to.number(5).path(path),
-                Entry::Memory(at, bytes) => to.number(6).path(at).option(*bytes),
-                Entry::Proc => to.number(7),
-            };
+        to.number(self.base.id).flag(self.base.entries.is_some());
+        if let Some(entries) = &self.base.entries {
+            write_entries(&mut to, entries);
         }
+        write_entries(&mut to, &self.entries);
         to.number(self.grants.len() as u64);
         for grant in &self.grants {
             to.path(&grant.path).flag(grant.write);
@@ -127,22 +132,47 @@ impl Plan {
             timeout: from.option()?.map(Duration::from_micros),
             cgroup: read_option_path(from)?,
             root: from.path()?,
-            entries: list(from, |from| {
-                Ok(match from.number()? {
-                    0 => Entry::Folder(from.path()?),
-                    1 => Entry::File(from.path()?, from.bytes()?.to_vec()),
-                    2 => Entry::Link(from.path()?, from.path()?),
-                    3 => Entry::Read { host: from.path()?, at: from.path()? },
-                    4 => Entry::Write { host: from.path()?, at: from.path()? },
-                    5 => Entry::Device(from.path()?),
-                    6 => Entry::Memory(from.path()?, from.option()?),
-                    7 => Entry::Proc,
-                    _ => return Err(unknown("entry")),
-                })
-            })?,
+            base: Base {
+                id: from.number()?,
+                entries: match from.flag()? {
+                    true => Some(Arc::new(list(from, read_entry)?)),
+                    false => None,
+                },
+            },
+            entries: list(from, read_entry)?,
             grants: list(from, |from| Ok(Grant { path: from.path()?, write: from.flag()? }))?,
         })
     }
+}
+
+fn write_entries(to: &mut Writer, entries: &[Entry]) {
+    to.number(entries.len() as u64);
+    for entry in entries {
+        match entry {
+            Entry::Folder(at) => to.number(0).path(at),
+            Entry::File(at, bytes) => to.number(1).path(at).bytes(bytes),
+            Entry::Link(at, target) => to.number(2).path(at).path(target),
+            Entry::Read { host, at } => to.number(3).path(host).path(at),
+            Entry::Write { host, at } => to.number(4).path(host).path(at),
+            Entry::Device(path) => to.number(5).path(path),
+            Entry::Memory(at, bytes) => to.number(6).path(at).option(*bytes),
+            Entry::Proc => to.number(7),
+        };
+    }
+}
+
+fn read_entry(from: &mut Reader<'_>) -> io::Result<Entry> {
+    Ok(match from.number()? {
+        0 => Entry::Folder(from.path()?),
+        1 => Entry::File(from.path()?, from.bytes()?.to_vec()),
+        2 => Entry::Link(from.path()?, from.path()?),
+        3 => Entry::Read { host: from.path()?, at: from.path()? },
+        4 => Entry::Write { host: from.path()?, at: from.path()? },
+        5 => Entry::Device(from.path()?),
+        6 => Entry::Memory(from.path()?, from.option()?),
+        7 => Entry::Proc,
+        _ => return Err(unknown("entry")),
+    })
 }
 
 fn unknown(what: &str) -> io::Error {
@@ -175,8 +205,8 @@ pub(super) enum Report {
     NoProgram { program: String, path: String },
     /// The step ended so; the most memory that its processes held together, where that was watched.
     Ended { exit: Exit, watched: u64 },
-    /// All of the step is gone; what it took.
-    Gone { cpu: Duration, largest: u64, wall: Duration },
+    /// All of the step is gone; what it took, and whether the starter waits for another.
+    Gone { cpu: Duration, largest: u64, wall: Duration, waits: bool },
     /// A feature works here, with a remark, or the reason why not.
     Probed { feature: Feature, result: Result<String, String> },
 }
@@ -203,9 +233,9 @@ impl Report {
                 };
                 to.number(2).number(kind).number(value).number(*watched);
             }
-            Self::Gone { cpu, largest, wall } => {
+            Self::Gone { cpu, largest, wall, waits } => {
                 let micros = |time: &Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
-                to.number(3).number(micros(cpu)).number(*largest).number(micros(wall));
+                to.number(3).number(micros(cpu)).number(*largest).number(micros(wall)).flag(*waits);
             }
             Self::Probed { feature, result } => {
                 let (works, text) = match result {
@@ -242,6 +272,7 @@ impl Report {
                 cpu: Duration::from_micros(from.number()?),
                 largest: from.number()?,
                 wall: Duration::from_micros(from.number()?),
+                waits: from.flag()?,
             },
             4 => {
                 let code = from.count()?;
@@ -278,6 +309,10 @@ mod tests {
             timeout: Some(Duration::from_millis(1500)),
             cgroup: None,
             root: "/s/root".into(),
+            base: Base {
+                id: 7,
+                entries: Some(Arc::new(vec![Entry::Folder("/z".into()), Entry::Proc])),
+            },
             entries: vec![
                 Entry::Folder("/a".into()),
                 Entry::File("/b".into(), b"x".to_vec()),
@@ -311,6 +346,7 @@ mod tests {
                 cpu: Duration::from_micros(3),
                 largest: 4,
                 wall: Duration::from_micros(5),
+                waits: true,
             },
             Report::Probed { feature: Feature::Landlock, result: Err("no".into()) },
         ];

@@ -4,7 +4,6 @@
 
 use std::{
     io,
-    process::Stdio,
     sync::{Mutex, OnceLock},
 };
 
@@ -12,7 +11,7 @@ use super::{
     cgroup,
     feature::{Capabilities, Capability, Feature, State},
     plan::Report,
-    starter::{self, Starter},
+    starter::{self, Kind},
     wire::{Writer, receive},
 };
 
@@ -40,19 +39,18 @@ fn nothing(error: &io::Error) -> Capabilities {
 }
 
 fn ask() -> io::Result<Capabilities> {
-    let Starter { mut child, line, reports } = starter::start(Stdio::null())?;
+    let starter = starter::start(Kind { features: Vec::new(), network: false })?;
     let mut answers = Vec::new();
     let talk = (|| {
-        Writer::default().send(&line)?;
-        while let Some(frame) = receive(&reports)? {
+        Writer::default().send(&starter.line)?;
+        while let Some(frame) = receive(&starter.line)? {
             if let Report::Probed { feature, result } = Report::decode(&frame)? {
                 answers.push((feature, result));
             }
         }
         io::Result::Ok(())
     })();
-    drop(line);
-    child.wait()?;
+    starter.end()?;
     talk?;
     answers.push((Feature::Cgroup, cgroup::available()));
     let features = Feature::ALL.map(|feature| {
@@ -104,6 +102,7 @@ fn help(feature: Feature) -> String {
              --security-opt systempaths=unconfined with docker)"
         }
         Feature::MountSetattr => "use Linux 5.12 or newer",
+        Feature::DetachedMounts => "use Linux 6.15 or newer",
         Feature::Seccomp => "use a kernel with CONFIG_SECCOMP_FILTER",
         Feature::Landlock => {
             "use Linux 5.13 or newer, with `landlock` in its list of security modules"

@@ -1,81 +1,103 @@
 //! Carries what a step writes into its log.
 //!
 //! A step that held the log itself could read the log's path, which names the caller's folders and a number drawn by
-//! chance, and could fill the disk. It is unaware of steps: it knows a pipe, a file, and when to stop.
+//! chance, and could fill the disk. It is unaware of steps: it knows a pipe and a file.
 
 use std::{
     collections::VecDeque,
     fs::File,
-    io::{self, PipeReader, PipeWriter, Read, Write},
-    thread::{self, JoinHandle},
+    io::{self, PipeReader, Read, Write},
 };
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// What a pipe can hold at most unless an administrator allows more.
 const PIPE: usize = 1 << 20;
+
+/// How much is carried at a time.
+const LOAD: usize = 1 << 16;
 
 /// How many bytes of a log's beginning are kept, and of its end: what a step says first and last is what people look
 /// for, and a step that never stops talking must fill neither the disk nor the memory.
 const HEAD: usize = 15 << 20;
 const TAIL: usize = 1 << 20;
 
-/// A thread that carries.
+/// A pipe and the log that takes what comes through it.
 #[derive(Debug)]
 pub(super) struct Relay {
-    thread: JoinHandle<io::Result<()>>,
-    /// Closed, it says that nobody writes any more.
-    stop: PipeWriter,
-}
-
-/// Begins to carry to `log` what is written into the pipe that comes back.
-pub(super) fn start(log: File) -> io::Result<(Relay, PipeWriter)> {
-    let (from, to) = io::pipe()?;
-    let (stopped, stop) = io::pipe()?;
-    let thread =
-        thread::Builder::new().name("step log".into()).spawn(move || carry(from, log, &stopped))?;
-    Ok((Relay { thread, stop }, to))
+    from: PipeReader,
+    ends: Ends<File>,
+    buffer: Vec<u8>,
+    written: io::Result<()>,
+    ended: bool,
 }
 
 impl Relay {
-    /// Carries what is still in the pipe, and ends. A writer that lives on is not waited for.
+    pub(super) fn new(from: PipeReader, log: File) -> Self {
+        Self {
+            from,
+            ends: Ends::new(log, HEAD, TAIL),
+            buffer: Vec::new(),
+            written: Ok(()),
+            ended: false,
+        }
+    }
+
+    /// The pipe, to be waited for; `None` when nothing more can come.
+    pub(super) fn source(&self) -> Option<&PipeReader> {
+        (!self.ended).then_some(&self.from)
+    }
+
+    /// Carries what is there, once it is known that something is; how much it was.
+    pub(super) fn carry(&mut self) -> usize {
+        self.buffer.resize(LOAD, 0);
+        match self.from.read(&mut self.buffer) {
+            Ok(0) => self.ended = true,
+            Ok(count) => {
+                // A full disk must not block the step for ever, so the rest is taken from the pipe all the same.
+                if self.written.is_ok() {
+                    self.written = self.ends.take(&self.buffer[..count]);
+                }
+                return count;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => {
+                self.ended = true;
+                if self.written.is_ok() {
+                    self.written = Err(error);
+                }
+            }
+        }
+        0
+    }
+
+    /// Carries what is still in the pipe when the step is gone, and ends. A writer that lives on is not waited for.
     ///
     /// # Errors
     /// If some of it could not be written.
-    pub(super) fn finish(self) -> io::Result<()> {
-        drop(self.stop);
-        self.thread.join().unwrap_or_else(|_| Err(io::Error::other("the log's thread panicked")))
+    pub(super) fn finish(mut self) -> io::Result<()> {
+        let mut left = PIPE;
+        while !self.ended && left > 0 && self.has_something() {
+            left = left.saturating_sub(self.carry());
+        }
+        self.written.and_then(|()| self.ends.finish())
     }
-}
 
-fn carry(mut from: PipeReader, log: File, stopped: &PipeReader) -> io::Result<()> {
-    let mut buffer = vec![0; 1 << 16];
-    let mut ends = Ends::new(log, HEAD, TAIL);
-    let mut written = Ok(());
-    let mut left = PIPE;
-    loop {
-        let (readable, stopped) = wait(&from, stopped)?;
-        if !readable || left == 0 {
-            break;
-        }
-        let count = match from.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(count) => count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return written.and(Err(error)),
-        };
-        // A full disk must not block the step for ever, so the rest is taken from the pipe all the same.
-        if written.is_ok() {
-            written = ends.take(&buffer[..count]);
-        }
-        if stopped {
-            left = left.saturating_sub(count);
+    fn has_something(&self) -> bool {
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        loop {
+            let mut watched = [PollFd::new(&self.from, PollFlags::IN)];
+            match poll(&mut watched, Some(&at_once)) {
+                Ok(_) => return !watched[0].revents().is_empty(),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(_) => return false,
+            }
         }
     }
-    written.and_then(|()| ends.finish())
 }
 
 /// Both ends of what is written, with a line in between that says what is missing.
+#[derive(Debug)]
 struct Ends<W> {
     to: W,
     head_left: usize,
@@ -119,33 +141,27 @@ impl<W: Write> Ends<W> {
 const HEAD_MIB: usize = HEAD >> 20;
 const TAIL_MIB: usize = TAIL >> 20;
 
-/// Waits for something to read or for the end; whether there is something to read, and whether the end has come.
-fn wait(from: &PipeReader, stopped: &PipeReader) -> io::Result<(bool, bool)> {
-    let mut watched = [PollFd::new(from, PollFlags::IN), PollFd::new(stopped, PollFlags::IN)];
-    loop {
-        match poll(&mut watched, None) {
-            Ok(_) => {
-                return Ok((!watched[0].revents().is_empty(), !watched[1].revents().is_empty()));
-            }
-            Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn start(log: File) -> (Relay, io::PipeWriter) {
+        let (from, to) = io::pipe().unwrap();
+        (Relay::new(from, log), to)
+    }
 
     #[test]
     fn all_that_was_written_arrives_and_a_writer_that_lives_on_is_left() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
-        let (relay, mut to) = start(File::create(&path).unwrap()).unwrap();
-        let text = "0123456789\n".repeat(50_000);
+        let (mut relay, mut to) = start(File::create(&path).unwrap());
+        let text = "0123456789\n".repeat(5_000);
+        to.write_all(text.as_bytes()).unwrap();
+        assert!(relay.source().is_some());
+        relay.carry();
         to.write_all(text.as_bytes()).unwrap();
         relay.finish().unwrap();
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), text.repeat(2));
         assert_eq!(to.write_all(b"x").unwrap_err().kind(), io::ErrorKind::BrokenPipe);
     }
 
@@ -176,8 +192,11 @@ mod tests {
     #[test]
     fn a_log_that_takes_nothing_blocks_no_writer_and_is_told_of() {
         let full = File::options().write(true).open("/dev/full").unwrap();
-        let (relay, mut to) = start(full).unwrap();
-        to.write_all(&vec![b'x'; 1 << 20]).unwrap();
+        let (mut relay, mut to) = start(full);
+        for _ in 0..32 {
+            to.write_all(&[b'x'; 1 << 15]).unwrap();
+            relay.carry();
+        }
         drop(to);
         assert_eq!(relay.finish().unwrap_err().kind(), io::ErrorKind::StorageFull);
     }

@@ -12,11 +12,10 @@ use std::{
 };
 
 use rustix::{
-    fs::{CWD, Mode, OFlags},
+    fs::{Mode, OFlags},
     mount::{
-        MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount,
-        mount_bind, mount_bind_recursive, mount_change, mount_remount, move_mount, open_tree,
-        unmount,
+        MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_bind_recursive,
+        mount_change, mount_remount, unmount,
     },
 };
 
@@ -24,6 +23,7 @@ use super::{
     epoch,
     feature::Feature,
     kernel,
+    mounts::{self, Access},
     plan::{Entry, Plan},
 };
 
@@ -51,7 +51,7 @@ const MASKED: [&str; 7] =
 
 /// Makes `plan`'s root and moves this process into it; the old one is gone then. What comes back, if anything, is to be
 /// kept open as long as a process uses the root.
-pub(super) fn enter(plan: &Plan) -> Result<Option<OwnedFd>, Failure> {
+pub(super) fn enter(plan: &Plan, base: &[Entry]) -> Result<Option<OwnedFd>, Failure> {
     let private = MountPropagationFlags::REC | MountPropagationFlags::PRIVATE;
     attempt(|| "make mounts private".into(), mount_change("/", private))?;
     let root = plan.root.as_path();
@@ -61,7 +61,7 @@ pub(super) fn enter(plan: &Plan) -> Result<Option<OwnedFd>, Failure> {
         mount("kiln", root, "tmpfs", flags, c"mode=0755"),
     )?;
     let builder = Builder { root, by_attributes: plan.uses(Feature::MountSetattr) };
-    for entry in &plan.entries {
+    for entry in base.iter().chain(&plan.entries) {
         builder.add(entry, plan.uses(Feature::Procfs))?;
     }
     attempt(|| "set the times of the root".into(), epoch::set_below(root))?;
@@ -84,19 +84,26 @@ pub(super) fn enter(plan: &Plan) -> Result<Option<OwnedFd>, Failure> {
 /// `/proc/self/mountinfo` lists the mounts of the namespace that can be reached from the process's root. From this one
 /// none can, so that the list, which would name the host's folders behind every bind, is empty.
 fn step_aside() -> io::Result<OwnedFd> {
-    let clone = OpenTreeFlags::OPEN_TREE_CLONE
-        | OpenTreeFlags::OPEN_TREE_CLOEXEC
-        | OpenTreeFlags::AT_RECURSIVE;
-    let tree = open_tree(CWD, "/", clone)?;
+    let root = rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    let tree = mounts::copy_of(root.as_fd(), true)?;
     rustix::process::fchdir(&tree)?;
     rustix::process::chroot(".")?;
     Ok(tree)
 }
 
-struct Builder<'a> {
+/// Puts things into a root, at its place on the host.
+pub(super) struct Builder<'a> {
     root: &'a Path,
-    /// Whether read-only is set on a whole tree of mounts before anyone can see it.
+    /// Whether read-only is set on a whole tree of mounts before anyone can see it, and mounts are made before they have
+    /// a place.
     by_attributes: bool,
+}
+
+impl Builder<'static> {
+    /// For a root that is the working folder.
+    pub(super) fn here() -> Self {
+        Self { root: Path::new("."), by_attributes: true }
+    }
 }
 
 impl Builder<'_> {
@@ -104,7 +111,7 @@ impl Builder<'_> {
         self.root.join(at.strip_prefix("/").unwrap_or(at))
     }
 
-    fn add(&self, entry: &Entry, own_proc: bool) -> Result<(), Failure> {
+    pub(super) fn add(&self, entry: &Entry, own_proc: bool) -> Result<(), Failure> {
         match entry {
             Entry::Folder(at) => attempt(|| format!("make {}", at.display()), self.folder(at)),
             Entry::File(at, bytes) => attempt(
@@ -119,21 +126,33 @@ impl Builder<'_> {
             Entry::Write { host, at } => self.bind(host, at, false),
             Entry::Device(path) => attempt(
                 || format!("bind {}", path.display()),
-                self.point(path, false).and_then(|to| Ok(mount_bind(path, to)?)),
+                self.point(path, false).and_then(|to| match self.by_attributes {
+                    true => mounts::attach(mounts::copy(path, Access::AsItIs)?.as_fd(), &to),
+                    false => Ok(mount_bind(path, to)?),
+                }),
             ),
             Entry::Memory(at, bytes) => {
-                let size = bytes.map(|bytes| format!(",size={bytes}")).unwrap_or_default();
-                let options = kernel::c_string(format!("mode=1777{size}").as_ref());
-                let flags = MountFlags::NOSUID | MountFlags::NODEV;
-                let done = self.folder(at).and(options).and_then(|options| {
-                    mount("kiln", self.place(at), "tmpfs", flags, options.as_c_str())?;
-                    epoch::set(&self.place(at))
-                });
-                attempt(|| format!("mount {}", at.display()), done)
+                attempt(|| format!("mount {}", at.display()), self.memory(at, *bytes))
             }
             Entry::Proc if own_proc => attempt(|| "mount /proc".into(), self.proc()),
             Entry::Proc => self.bind(Path::new("/proc"), Path::new("/proc"), true),
         }
+    }
+
+    fn memory(&self, at: &Path, bytes: Option<u64>) -> io::Result<()> {
+        let to = self.place(at);
+        if !to.is_dir() {
+            self.folder(at)?;
+        }
+        if self.by_attributes {
+            mounts::attach(mounts::memory("1777", bytes)?.as_fd(), &to)?;
+        } else {
+            let size = bytes.map(|bytes| format!(",size={bytes}")).unwrap_or_default();
+            let options = kernel::c_string(format!("mode=1777{size}").as_ref())?;
+            let flags = MountFlags::NOSUID | MountFlags::NODEV;
+            mount("kiln", &to, "tmpfs", flags, options.as_c_str())?;
+        }
+        epoch::set(&to)
     }
 
     fn folder(&self, at: &Path) -> io::Result<()> {
@@ -164,19 +183,13 @@ impl Builder<'_> {
             attempt(action, mount_bind_recursive(host, &to))?;
             return if read_only { attempt(action, self.restrict(&to, true)) } else { Ok(()) };
         }
-        let clone = OpenTreeFlags::OPEN_TREE_CLONE
-            | OpenTreeFlags::OPEN_TREE_CLOEXEC
-            | OpenTreeFlags::AT_RECURSIVE;
-        let tree = attempt(action, open_tree(CWD, host, clone))?;
-        let read_only = if read_only { kernel::MOUNT_ATTR_RDONLY } else { 0 };
-        let attributes = kernel::MOUNT_ATTR_NOSUID | kernel::MOUNT_ATTR_NODEV | read_only;
-        attempt(action, kernel::mount_setattr(tree.as_fd(), true, attributes))?;
-        let empty = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
-        attempt(action, move_mount(tree.as_fd(), "", CWD, &to, empty))
+        let access = if read_only { Access::Read } else { Access::Write };
+        let tree = attempt(action, mounts::copy(host, access))?;
+        attempt(action, mounts::attach(tree.as_fd(), &to))
     }
 
     /// Makes the mount at `place` read-only, and those below it if `recursive`.
-    fn restrict(&self, place: &Path, recursive: bool) -> io::Result<()> {
+    pub(super) fn restrict(&self, place: &Path, recursive: bool) -> io::Result<()> {
         if self.by_attributes {
             let opened = rustix::fs::open(place, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
             return kernel::mount_setattr(opened.as_fd(), recursive, kernel::MOUNT_ATTR_RDONLY);
@@ -194,6 +207,22 @@ impl Builder<'_> {
     /// root runs kiln, and needs no capability to write to them.
     fn proc(&self) -> io::Result<()> {
         let proc = Path::new("/proc");
+        if self.by_attributes {
+            let to = self.place(proc);
+            if !to.is_dir() {
+                self.folder(proc)?;
+            }
+            mounts::attach(mounts::processes()?.as_fd(), &to)?;
+            for name in READ_ONLY {
+                let path = to.join(name);
+                mounts::attach_if_any(mounts::copy(&path, Access::Read), &path)?;
+            }
+            let null = mounts::copy(Path::new("/dev/null"), Access::AsItIs)?;
+            for name in MASKED {
+                mounts::attach_if_any(mounts::copy_of(null.as_fd(), false), &to.join(name))?;
+            }
+            return Ok(());
+        }
         self.folder(proc)?;
         let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
         mount("proc", self.place(proc), "proc", flags, c"")?;

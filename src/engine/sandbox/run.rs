@@ -1,12 +1,15 @@
 //! Runs a step: from its [`Spec`] to how it [`Ran`].
 //!
-//! This is the caller's side. It decides all there is to decide, hands a [`Plan`] to a starter, and waits until
-//! nothing of the step is left.
+//! This is the caller's side. It decides all there is to decide, hands a [`Plan`] to a starter, carries what the step
+//! writes to its log, and waits until nothing of the step is left.
 
 use std::{
     ffi::OsString,
     fs, io,
-    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    os::{
+        fd::AsFd,
+        unix::fs::{DirBuilderExt, PermissionsExt},
+    },
     path::{Component, Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -20,27 +23,41 @@ use super::{
     epoch,
     feature::{Capabilities, Feature},
     layout::Layout,
-    plan::{Plan, Report},
+    plan::{Base, Plan, Report},
     probe::probe,
-    relay,
+    relay::Relay,
     spec::{Exit, Ran, SandboxError, Spec, View, Wanted},
-    starter::{self, Starter},
+    starter::{self, Kind, Pool, Starter},
     view,
     wire::receive,
 };
 
 /// The folders of every step.
-const FOLDERS: [&str; 5] = ["work", "in", "out", "tmp", "home"];
+const FOLDERS: [&str; 4] = ["work", "out", "tmp", "home"];
 
 /// How long a step that was told to end may take to do so. The kernel is busy with nothing else then; beyond this
 /// its starter is killed, and with that the rest.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Runs `spec` and waits until its last process is gone, or until `cancel` is tripped and all are killed.
+/// Runs `spec` with a starter of its own: see [`Pool::run`].
 ///
 /// # Errors
-/// When the step could not be started. A step that ends badly is no error: see [`Exit`].
+/// As there.
 pub fn run(spec: &Spec, cancel: &Cancel) -> Result<Ran, SandboxError> {
+    Pool::default().run(spec, cancel)
+}
+
+impl Pool {
+    /// Runs `spec` and waits until its last process is gone, or until `cancel` is tripped and all are killed.
+    ///
+    /// # Errors
+    /// When the step could not be started. A step that ends badly is no error: see [`Exit`].
+    pub fn run(&self, spec: &Spec, cancel: &Cancel) -> Result<Ran, SandboxError> {
+        run_in(self, spec, cancel)
+    }
+}
+
+fn run_in(pool: &Pool, spec: &Spec, cancel: &Cancel) -> Result<Ran, SandboxError> {
     if spec.argv.is_empty() {
         return Err(SandboxError::NoProgram);
     }
@@ -49,21 +66,17 @@ pub fn run(spec: &Spec, cancel: &Cancel) -> Result<Ran, SandboxError> {
         Wanted::Off => Capabilities { features: Vec::new() },
     };
     let layout = Layout::new(spec.isolation, &capabilities, &spec.scratch);
-    furnish(spec, &layout)?;
+    let features = view::features(&capabilities);
+    furnish(spec, &layout, view::copies_roots(&features))?;
     let group = if capabilities.works(Feature::Cgroup) {
         Group::new(spec.limits.memory, spec.limits.cpus).ok()
     } else {
         None
     };
-    let plan = plan(spec, &capabilities, &layout, group.as_ref().map(Group::door));
+    let plan = plan(pool, spec, features, &layout, group.as_ref().map(Group::door));
     let log = spec.log.try_clone().map_err(io_error("share", "the log"))?;
     let begin = Instant::now();
-    let (relay, to_log) = relay::start(log).map_err(io_error("write", "the log"))?;
-    let starter = starter::start(to_log.into()).map_err(io_error("start", "/proc/self/exe"))?;
-    let end = follow(starter, &plan, cancel);
-    let relayed = relay.finish();
-    let end = end?;
-    relayed.map_err(io_error("write", "the log"))?;
+    let end = carry_out(pool, plan, &log, cancel)?;
     let ran_out = group.as_ref().is_some_and(Group::ran_out);
     let exit = match (end.exit, spec.limits.memory) {
         (Some(Exit::Code(0)) | None, _) | (_, None) => end.exit,
@@ -98,7 +111,7 @@ fn io_error(
 }
 
 /// Makes what has to stand in the scratch folder before the step begins.
-fn furnish(spec: &Spec, layout: &Layout) -> Result<(), SandboxError> {
+fn furnish(spec: &Spec, layout: &Layout, copies_roots: bool) -> Result<(), SandboxError> {
     let make = |path: &Path| {
         let made = fs::DirBuilder::new().recursive(true).mode(0o755).create(path);
         made.map_err(io_error("make", path))
@@ -118,9 +131,12 @@ fn furnish(spec: &Spec, layout: &Layout) -> Result<(), SandboxError> {
         fs::metadata(&input.host).map_err(io_error("read", &input.host))?;
     }
     if layout.is_private() {
-        make(&spec.scratch.join("root"))?;
+        if !copies_roots {
+            make(&spec.scratch.join("root"))?;
+        }
         return settle(&spec.scratch);
     }
+    make(&layout.inputs())?;
     let link = |target: &Path, at: &Path| {
         std::os::unix::fs::symlink(target, at).map_err(io_error("link", at))
     };
@@ -139,7 +155,7 @@ fn furnish(spec: &Spec, layout: &Layout) -> Result<(), SandboxError> {
 /// Takes the clock out of what the step will find. The scratch folder itself keeps its time: by that its owner can tell
 /// how old it is.
 fn settle(scratch: &Path) -> Result<(), SandboxError> {
-    for name in FOLDERS.iter().chain(&["bin", "request.json"]) {
+    for name in FOLDERS.iter().chain(&["in", "bin", "request.json"]) {
         let path = scratch.join(name);
         if path.exists() {
             epoch::set_below(&path).map_err(io_error("set the times of", &path))?;
@@ -149,8 +165,9 @@ fn settle(scratch: &Path) -> Result<(), SandboxError> {
 }
 
 fn plan(
+    pool: &Pool,
     spec: &Spec,
-    capabilities: &Capabilities,
+    features: Vec<Feature>,
     layout: &Layout,
     cgroup: Option<PathBuf>,
 ) -> Plan {
@@ -159,22 +176,27 @@ fn plan(
         View::Builtin { exe } => Some(exe.clone()),
         View::Host | View::Tools(_) => None,
     };
-    let (entries, grants) = match (layout.is_private(), spec.isolation) {
-        (true, _) => (view::entries(spec, layout), Vec::new()),
-        (false, Wanted::Full) => (Vec::new(), view::grants(spec)),
-        (false, Wanted::Off) => (Vec::new(), Vec::new()),
-    };
+    let mut base = Base::default();
+    let (mut entries, mut grants) = (Vec::new(), Vec::new());
+    if layout.is_private() {
+        base =
+            pool.base(&spec.view, spec.network, || view::common(&spec.view, spec.network, layout));
+        entries = view::own(spec, layout);
+    } else if spec.isolation == Wanted::Full {
+        grants = view::grants(spec);
+    }
     Plan {
         argv: spec.argv.clone(),
         env: environment(spec, layout),
         program,
         work: layout.work(),
-        features: view::features(capabilities),
+        features,
         network: spec.network,
         memory: spec.limits.memory,
         timeout: spec.limits.timeout,
         cgroup,
         root: spec.scratch.join("root"),
+        base,
         entries,
         grants,
     }
@@ -212,41 +234,90 @@ struct End {
     how: String,
 }
 
-/// Hands the plan over and listens until there is nobody left to hear.
-fn follow(starter: Starter, plan: &Plan, cancel: &Cancel) -> Result<End, SandboxError> {
-    let Starter { mut child, line, reports } = starter;
+/// Finds a starter for `plan`, and follows the step to its end.
+fn carry_out(
+    pool: &Pool,
+    mut plan: Plan,
+    log: &fs::File,
+    cancel: &Cancel,
+) -> Result<End, SandboxError> {
+    let kind = Kind { features: plan.features.clone(), network: plan.network };
+    let base = plan.base.clone();
+    loop {
+        let waiting = pool.take(&kind);
+        let is_fresh = waiting.is_none();
+        let mut starter = match waiting {
+            Some(starter) => starter,
+            None => starter::start(kind.clone()).map_err(io_error("start", "/proc/self/exe"))?,
+        };
+        plan.base = starter.introduce(&base);
+        let (from, to_log) = io::pipe().map_err(io_error("write", "the log"))?;
+        let sent = plan.encode().send_with(&starter.line, to_log.as_fd());
+        drop(to_log);
+        if sent.is_err() && !is_fresh {
+            // It was ended from outside while it waited.
+            let _ = starter.end();
+            continue;
+        }
+        // If a fresh one is gone already, its exit says more than the broken pipe.
+        let log = log.try_clone().map_err(io_error("share", "the log"))?;
+        let mut relay = Relay::new(from, log);
+        let end = follow(starter, pool, &mut relay, cancel);
+        let relayed = relay.finish();
+        let end = end?;
+        relayed.map_err(io_error("write", "the log"))?;
+        return Ok(end);
+    }
+}
+
+/// Listens until all of the step is gone, or there is nobody left to hear.
+fn follow(
+    mut starter: Starter,
+    pool: &Pool,
+    relay: &mut Relay,
+    cancel: &Cancel,
+) -> Result<End, SandboxError> {
     let mut end = End::default();
     let mut failure = None;
-    // If the starter is gone already, its exit says more than the broken pipe.
-    let _ = plan.encode().send(&line);
-    let mut line = Some(line);
+    let mut is_told = false;
     let mut deadline = None;
-    loop {
-        if cancel.is_tripped() && line.take().is_some() {
+    let gone = loop {
+        if cancel.is_tripped() && !is_told {
+            is_told = true;
             deadline = Some(Instant::now() + PATIENCE);
+            // One that cannot be told has ended.
+            let _ = starter.line.shutdown(std::net::Shutdown::Write);
         }
-        match heard(&reports, line.is_some().then_some(cancel), deadline) {
-            Ok(Heard::Something) => {}
-            Ok(Heard::Cancel) => continue,
-            Ok(Heard::Nothing) => {
+        let heard = heard(&starter, relay, (!is_told).then_some(cancel), deadline);
+        match heard.map_err(io_error("hear of", "the sandbox"))? {
+            Heard::Report => {}
+            Heard::Writing => {
+                relay.carry();
+                continue;
+            }
+            Heard::Cancel => continue,
+            Heard::Nothing => {
                 // A starter that cannot be killed is one that has ended.
-                let _ = child.kill();
+                let _ = starter.child.kill();
                 deadline = None;
                 continue;
             }
-            Err(error) => return Err(io_error("hear of", "the sandbox")(error)),
         }
-        let frame = receive(&reports).map_err(io_error("hear of", "the sandbox"))?;
-        let Some(frame) = frame else { break };
+        let frame = match receive(&starter.line) {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => None,
+            frame => frame.map_err(io_error("hear of", "the sandbox"))?,
+        };
+        let Some(frame) = frame else { break None };
         match Report::decode(&frame).map_err(io_error("hear of", "the sandbox"))? {
             Report::Ended { exit, watched } => {
                 end.exit = Some(exit);
                 end.watched = watched;
             }
-            Report::Gone { cpu, largest, wall } => {
+            Report::Gone { cpu, largest, wall, waits } => {
                 end.cpu = cpu;
                 end.largest = largest;
                 end.wall = Some(wall);
+                break Some(waits);
             }
             Report::Failed { action, errno } => {
                 let source = io::Error::from_raw_os_error(errno);
@@ -257,9 +328,14 @@ fn follow(starter: Starter, plan: &Plan, cancel: &Cancel) -> Result<End, Sandbox
             }
             Report::Probed { .. } => {}
         }
+    };
+    if gone == Some(true) && !is_told {
+        pool.put(starter);
+        "the starter waits".clone_into(&mut end.how);
+    } else {
+        let status = starter.end().map_err(io_error("wait for", "the sandbox"))?;
+        end.how = status.to_string();
     }
-    let status = child.wait().map_err(io_error("wait for", "the sandbox"))?;
-    end.how = status.to_string();
     match failure {
         Some(failure) if end.exit != Some(Exit::Cancelled) => Err(failure),
         _ => Ok(end),
@@ -267,8 +343,10 @@ fn follow(starter: Starter, plan: &Plan, cancel: &Cancel) -> Result<End, Sandbox
 }
 
 enum Heard {
-    /// There is something to read, or the end.
-    Something,
+    /// There is a report to read, or the end of all.
+    Report,
+    /// The step has written something.
+    Writing,
     /// The flag was tripped.
     Cancel,
     /// The deadline has passed.
@@ -276,22 +354,27 @@ enum Heard {
 }
 
 fn heard(
-    reports: &io::PipeReader,
+    starter: &Starter,
+    relay: &Relay,
     cancel: Option<&Cancel>,
     deadline: Option<Instant>,
 ) -> io::Result<Heard> {
     let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
     let left = left.and_then(|left| Timespec::try_from(left).ok());
-    let mut watched = vec![PollFd::new(reports, PollFlags::IN)];
+    let line = || PollFd::new(&starter.line, PollFlags::IN);
     let wakeup = cancel.map(Cancel::wakeup);
-    if let Some(wakeup) = &wakeup {
-        watched.push(PollFd::new(wakeup, PollFlags::IN));
-    }
+    // What is absent is replaced by the line, whose answer is looked at first.
+    let mut watched = [
+        line(),
+        relay.source().map_or_else(line, |source| PollFd::new(source, PollFlags::IN)),
+        wakeup.as_ref().map_or_else(line, |wakeup| PollFd::new(wakeup, PollFlags::IN)),
+    ];
     loop {
         match poll(&mut watched, left.as_ref()) {
             Ok(0) => return Ok(Heard::Nothing),
-            Ok(_) if watched[0].revents().is_empty() => return Ok(Heard::Cancel),
-            Ok(_) => return Ok(Heard::Something),
+            Ok(_) if !watched[0].revents().is_empty() => return Ok(Heard::Report),
+            Ok(_) if !watched[2].revents().is_empty() => return Ok(Heard::Cancel),
+            Ok(_) => return Ok(Heard::Writing),
             Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }

@@ -29,7 +29,7 @@ pub struct Bind {
 }
 
 /// Which programs the step sees.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum View {
     /// The host's system folders, read-only.
     Host,

@@ -6,17 +6,16 @@
 use std::{
     fs::File,
     io::{self, Read, Write},
-    os::fd::AsFd,
 };
 
 use rustix::{
-    fs::CWD,
-    mount::{MountFlags, MountPropagationFlags, OpenTreeFlags, mount, mount_change, open_tree},
+    mount::{MountFlags, MountPropagationFlags, mount, mount_change},
     pipe::{PipeFlags, pipe_with},
 };
 
 use super::{
     feature::Feature,
+    ground,
     kernel::{self, Side},
     namespaces,
 };
@@ -58,11 +57,13 @@ fn attempt(feature: Feature) -> io::Result<String> {
             private_mounts()?;
             mount("kiln", "/", "tmpfs", MountFlags::empty(), c"")?;
         }
-        Feature::MountSetattr => {
-            private_mounts()?;
-            let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::AT_RECURSIVE;
-            let tree = open_tree(CWD, "/", clone)?;
-            kernel::mount_setattr(tree.as_fd(), true, kernel::MOUNT_ATTR_RDONLY)?;
+        // They are worth something only if a root can be made of them, from the first mount to the last.
+        Feature::MountSetattr | Feature::DetachedMounts => {
+            kernel::unshare(libc::CLONE_NEWNS)?;
+            let made = ground::attempt_all(feature == Feature::DetachedMounts);
+            made.map_err(|failure| {
+                io::Error::other(format!("{}: {}", failure.action, failure.source))
+            })?;
         }
         Feature::Procfs => {
             kernel::unshare(libc::CLONE_NEWPID)?;

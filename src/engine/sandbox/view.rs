@@ -62,10 +62,10 @@ pub(super) const BUILTIN: &str = "/build/kiln";
 /// Where programs are looked for when the whole host is seen.
 pub(super) const HOST_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// The entries of the private root of `spec`.
-pub(super) fn entries(spec: &Spec, layout: &Layout) -> Vec<Entry> {
+/// What the private roots of all steps with this view have in common.
+pub(super) fn common(view: &View, network: bool, layout: &Layout) -> Vec<Entry> {
     let mut all = Vec::new();
-    match &spec.view {
+    match view {
         View::Host => {
             all.extend(
                 SYSTEM.iter().chain(&SETTINGS).filter_map(|path| as_it_stands(path.as_ref())),
@@ -92,7 +92,7 @@ pub(super) fn entries(spec: &Spec, layout: &Layout) -> Vec<Entry> {
         }
     }
     let mut all = without_nested(all);
-    all.extend(own_settings(spec));
+    all.extend(own_settings(network));
     all.extend(DEVICES.map(|path| Entry::Device(path.into())));
     for (at, target) in [
         ("/dev/fd", "/proc/self/fd"),
@@ -102,11 +102,20 @@ pub(super) fn entries(spec: &Spec, layout: &Layout) -> Vec<Entry> {
     ] {
         all.push(Entry::Link(at.into(), target.into()));
     }
+    // What has its mounts in the next list.
+    all.extend(["/dev/shm", "/proc"].map(|path| Entry::Folder(path.into())));
+    all.extend(
+        [layout.inputs(), layout.work(), layout.outputs(), layout.home(), layout.tmp()]
+            .map(Entry::Folder),
+    );
+    all
+}
+
+/// What the private root of `spec` has besides, all of it mounts.
+pub(super) fn own(spec: &Spec, layout: &Layout) -> Vec<Entry> {
     // Beyond the limit, so that it is the watch over memory that ends the step, and says why.
     let shared = spec.limits.memory.map(|limit| limit.saturating_add(SLACK));
-    all.push(Entry::Memory("/dev/shm".into(), shared));
-    all.push(Entry::Proc);
-    all.push(Entry::Folder(layout.inputs()));
+    let mut all = vec![Entry::Memory("/dev/shm".into(), shared), Entry::Proc];
     for (name, at) in [
         ("work", layout.work()),
         ("out", layout.outputs()),
@@ -126,7 +135,7 @@ pub(super) fn entries(spec: &Spec, layout: &Layout) -> Vec<Entry> {
 }
 
 /// Users, groups and names of the step's own.
-fn own_settings(spec: &Spec) -> Vec<Entry> {
+fn own_settings(network: bool) -> Vec<Entry> {
     let id = INSIDE_ID;
     let file = |path: &str, text: String| Entry::File(path.into(), text.into_bytes());
     let mut all = vec![
@@ -141,7 +150,7 @@ fn own_settings(spec: &Spec) -> Vec<Entry> {
         file("/etc/hostname", "kiln\n".into()),
         file("/etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n".into()),
     ];
-    if spec.network {
+    if network {
         for path in ["/etc/resolv.conf", "/etc/hosts"] {
             // Often a link into `/run`, which the step does not see.
             if let Ok(host) = fs::canonicalize(path) {
@@ -216,6 +225,13 @@ pub(super) fn grants(spec: &Spec) -> Vec<Grant> {
     all.extend(DEVICES.map(|path| Grant { path: path.into(), write: true }));
     all.extend(spec.inputs.iter().map(|input| read(&input.host)));
     all
+}
+
+/// Whether roots are copied from one that is made once, or made anew for each step.
+pub(super) fn copies_roots(features: &[Feature]) -> bool {
+    [Feature::MountNamespace, Feature::PidNamespace, Feature::Procfs, Feature::MountSetattr]
+        .iter()
+        .all(|feature| features.contains(feature))
 }
 
 /// The features that a step uses, of those that are there.

@@ -5,9 +5,21 @@
 
 use std::{
     ffi::{OsStr, OsString},
-    io::{self, Read, Write},
-    os::unix::ffi::{OsStrExt, OsStringExt},
+    io::{self, IoSlice, IoSliceMut, Read, Write},
+    mem::MaybeUninit,
+    os::{
+        fd::{BorrowedFd, OwnedFd},
+        unix::{
+            ffi::{OsStrExt, OsStringExt},
+            net::UnixStream,
+        },
+    },
     path::{Path, PathBuf},
+};
+
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 
 /// Collects fields.
@@ -46,12 +58,33 @@ impl Writer {
         self.flag(value.is_some()).number(value.unwrap_or(0))
     }
 
-    /// Sends all of it as one frame: its length, then the fields.
-    pub(super) fn send(&self, mut to: impl Write) -> io::Result<()> {
+    /// Its length, then the fields.
+    fn frame(&self) -> Vec<u8> {
         let mut frame = Vec::with_capacity(self.bytes.len() + 8);
         frame.extend_from_slice(&(self.bytes.len() as u64).to_le_bytes());
         frame.extend_from_slice(&self.bytes);
-        to.write_all(&frame)
+        frame
+    }
+
+    /// Sends all of it as one frame.
+    pub(super) fn send(&self, mut to: impl Write) -> io::Result<()> {
+        to.write_all(&self.frame())
+    }
+
+    /// The same, with a descriptor, which the other side comes to own a copy of.
+    pub(super) fn send_with(&self, mut to: &UnixStream, file: BorrowedFd<'_>) -> io::Result<()> {
+        let frame = self.frame();
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        let files = [file];
+        control.push(SendAncillaryMessage::ScmRights(&files));
+        let sent = loop {
+            match sendmsg(to, &[IoSlice::new(&frame)], &mut control, SendFlags::NOSIGNAL) {
+                Err(rustix::io::Errno::INTR) => {}
+                sent => break sent?,
+            }
+        };
+        to.write_all(&frame[sent..])
     }
 }
 
@@ -109,6 +142,31 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// Reads one frame and the descriptor that came with it, if one did; `None` at the end of the stream.
+pub(super) fn receive_with(
+    mut from: &UnixStream,
+) -> io::Result<Option<(Vec<u8>, Option<OwnedFd>)>> {
+    let mut length = [0; 8];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut first = [IoSliceMut::new(&mut length)];
+    let have = loop {
+        match recvmsg(from, &mut first, &mut control, RecvFlags::CMSG_CLOEXEC) {
+            Err(rustix::io::Errno::INTR) => {}
+            received => break received?.bytes,
+        }
+    };
+    if have == 0 {
+        return Ok(None);
+    }
+    let file = control.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut files) => files.next(),
+        _ => None,
+    });
+    from.read_exact(&mut length[have..])?;
+    Ok(Some((body(from, length)?, file)))
+}
+
 /// Reads one frame; `None` at the end of the stream.
 pub(super) fn receive(mut from: impl Read) -> io::Result<Option<Vec<u8>>> {
     let mut length = [0; 8];
@@ -122,13 +180,17 @@ pub(super) fn receive(mut from: impl Read) -> io::Result<Option<Vec<u8>>> {
             Err(error) => return Err(error),
         }
     }
+    body(from, length).map(Some)
+}
+
+fn body(from: impl Read, length: [u8; 8]) -> io::Result<Vec<u8>> {
     let length = u64::from_le_bytes(length);
     let mut frame = Vec::new();
     from.take(length).read_to_end(&mut frame)?;
     if frame.len() as u64 != length {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
-    Ok(Some(frame))
+    Ok(frame)
 }
 
 #[cfg(test)]
@@ -157,6 +219,30 @@ mod tests {
         assert_eq!(reader.option().unwrap(), None);
         assert_eq!(reader.option().unwrap(), Some(3));
         assert!(reader.number().is_err());
+    }
+
+    #[test]
+    fn a_descriptor_travels_with_its_frame_and_no_other() {
+        let (one, other) = UnixStream::pair().unwrap();
+        let (from, to) = io::pipe().unwrap();
+        let long = vec![b'x'; 100_000];
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                use std::os::fd::AsFd as _;
+                let mut writer = Writer::default();
+                writer.bytes(&long);
+                writer.send_with(&one, to.as_fd()).unwrap();
+                Writer::default().send(&one).unwrap();
+            });
+            let (frame, file) = receive_with(&other).unwrap().unwrap();
+            assert_eq!(Reader::new(&frame).bytes().unwrap(), &long[..]);
+            std::fs::File::from(file.unwrap()).write_all(b"through").unwrap();
+            let (frame, file) = receive_with(&other).unwrap().unwrap();
+            assert!(frame.is_empty() && file.is_none());
+        });
+        drop((one, to));
+        assert!(receive_with(&other).unwrap().is_none());
+        assert_eq!(io::read_to_string(from).unwrap(), "through");
     }
 
     #[test]

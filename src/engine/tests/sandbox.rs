@@ -16,8 +16,8 @@ use std::{
 
 use kiln_engine::{
     sandbox::{
-        Bind, Cancel, Exit, Feature, INIT_WORD, Isolation, Layout, Limits, Ran, SandboxError, Spec,
-        View, Wanted, init_main, probe, run,
+        Bind, Cancel, Exit, Feature, INIT_WORD, Isolation, Layout, Limits, Pool, Ran, SandboxError,
+        Spec, View, Wanted, init_main, probe, run,
     },
     tools,
 };
@@ -31,6 +31,9 @@ const VICTIM: &str = "--victim";
 const GROUPS: &str = "--groups";
 /// The argument by which this executable measures what the sandbox costs.
 const MEASURE: &str = "--measure";
+/// The arguments by which this executable is a kiln whose starter is killed.
+const KILLED_IDLE: &str = "--killed-while-idle";
+const KILLED_BUSY: &str = "--killed-while-busy";
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
@@ -40,6 +43,8 @@ fn main() -> ExitCode {
         Some(VICTIM) => return be_a_victim(Path::new(&arguments[2])),
         Some(GROUPS) => return tell_groups(),
         Some(MEASURE) => return measure(),
+        Some(KILLED_IDLE) => return be_killed_while_idle(),
+        Some(KILLED_BUSY) => return be_killed_while_busy(),
         _ => {}
     }
     let mut arguments = Arguments::from_args();
@@ -102,6 +107,10 @@ tests![
     without_a_proc_of_its_own_a_step_still_runs,
     without_mount_attributes_binds_are_read_only_all_the_same,
     without_mount_namespaces_landlock_guards_files,
+    a_step_finds_nothing_of_the_one_before_it,
+    roots_that_are_put_together_in_a_namespace_are_no_different,
+    a_starter_that_was_killed_while_it_waited_is_replaced,
+    a_killed_starter_takes_its_step_along,
     a_builder_that_kiln_brings_sees_itself_and_libraries,
     a_step_with_tools_sees_these_and_the_core_utilities_only,
     a_step_sees_pyenvs_python_where_that_is_what_the_user_runs,
@@ -870,6 +879,144 @@ fn without_mount_namespaces_landlock_guards_files() {
     assert_eq!(fs::read_to_string(step.spec.scratch.join("out/y")).unwrap(), "data");
 }
 
+/// Leaves all that a step can leave behind it.
+const LITTER: &str = r#"
+import fcntl, os, socket, subprocess
+for folder in ("/dev/shm", "/tmp", os.environ["HOME"], "/build/work", "/build/out"):
+    open(folder + "/litter", "w").write("x")
+os.chmod("/dev/shm", 0o700)
+s = socket.create_server(("127.0.0.1", 4711))
+c = socket.create_connection(s.getsockname())
+s.accept()[0].close()
+c.close()
+subprocess.run(["ipcmk", "-M", "4096"], check=True, stdout=subprocess.DEVNULL)
+fcntl.fcntl(1, fcntl.F_SETFL, os.O_NONBLOCK)
+print(sorted(os.listdir("/build/in")))
+"#;
+
+/// Looks for it.
+const LOOK: &str = r#"
+import fcntl, os, socket
+for folder in ("/dev/shm", "/tmp", os.environ["HOME"], "/build/work", "/build/out"):
+    print(folder, os.listdir(folder))
+for path in ("/dev/shm", "/build", "/build/in"):
+    print(path, oct(os.stat(path).st_mode), int(os.stat(path).st_mtime))
+print(open("/proc/net/snmp").read(), open("/proc/net/dev").read())
+print(len(open("/proc/sysvipc/shm").readlines()), fcntl.fcntl(1, fcntl.F_GETFL) & os.O_NONBLOCK)
+s = socket.socket()
+s.bind(("127.0.0.1", 4711))
+print(sorted(os.listdir("/build/in")))
+"#;
+
+fn python(script: &str) -> Step {
+    Step::new(Wanted::Full, &["/usr/bin/python3", "-c", script])
+}
+
+fn succeeds_in(pool: &Pool, step: &Step) -> String {
+    let ran = pool.run(&step.spec, &Cancel::new().unwrap()).unwrap();
+    assert!(ran.exit.is_success(), "{}", step.log());
+    step.log()
+}
+
+fn a_step_finds_nothing_of_the_one_before_it() {
+    let host = tempfile::tempdir().unwrap();
+    let (file, folder) = (host.path().join("file"), host.path().join("folder"));
+    fs::write(&file, "x").unwrap();
+    fs::create_dir(&folder).unwrap();
+    for deny in [&[][..], &[Feature::DetachedMounts], &[Feature::MountSetattr]] {
+        let look = || python(LOOK).input(&file, "0").without(deny);
+        let alone = look().succeeds();
+        assert!(alone.contains("/dev/shm []") && alone.contains("['0']"), "{alone}");
+        let pool = Pool::default();
+        assert_eq!(succeeds_in(&pool, &look()), alone);
+        for _ in 0..2 {
+            let litter = python(LITTER).input(&file, "0.csv").input(&folder, "1").without(deny);
+            assert_eq!(succeeds_in(&pool, &litter), "['0.csv', '1']\n");
+            assert_eq!(succeeds_in(&pool, &look()), alone);
+        }
+        let missing = Step::full("no-such-program").without(deny);
+        assert!(!pool.run(&missing.spec, &Cancel::new().unwrap()).unwrap().exit.is_success());
+        let view = Step::full("test ! -e /build/kiln; ls /build").without(deny);
+        assert_eq!(succeeds_in(&pool, &view), "home\nin\nout\nwork\n");
+    }
+}
+
+fn roots_that_are_put_together_in_a_namespace_are_no_different() {
+    let look = "find / -xdev -printf '%p %y %m %T@ %l\\n' 2> /dev/null | grep -v '^/proc ' | sort; \
+                cat /proc/self/mountinfo; grep -c . /proc/cpuinfo > /dev/null; stat -f -c %T /proc";
+    let step = || Step::full(look).input(Path::new("/etc/passwd"), "0");
+    let first = step().succeeds();
+    assert_eq!(step().without(&[Feature::DetachedMounts]).succeeds(), first);
+}
+
+/// The starters of this process.
+fn starters() -> Vec<u32> {
+    let own = std::process::id().to_string();
+    let entries = fs::read_dir("/proc").unwrap().flatten();
+    let is_starter = |pid: &u32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let after = stat.rsplit(')').next().unwrap_or_default();
+        let cmdline = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        after.split_ascii_whitespace().nth(1) == Some(&own) && cmdline.starts_with(b"kiln\0")
+    };
+    entries
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter(is_starter)
+        .collect()
+}
+
+/// This executable with this argument and alone, so that its starters are the test's.
+fn apart(argument: &str) {
+    let told = Command::new(std::env::current_exe().unwrap()).arg(argument).output().unwrap();
+    assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
+}
+
+fn kill(pid: u32) {
+    let status = Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap();
+    assert!(status.success());
+}
+
+fn a_starter_that_was_killed_while_it_waited_is_replaced() {
+    apart(KILLED_IDLE);
+}
+
+fn be_killed_while_idle() -> ExitCode {
+    let pool = Pool::default();
+    let run = || succeeds_in(&pool, &Step::full("echo ran"));
+    assert_eq!(run(), "ran\n");
+    let first = starters();
+    assert_eq!(first.len(), usize::from(probe().works(Feature::PidNamespace)));
+    first.iter().copied().for_each(kill);
+    assert_eq!(run(), "ran\n");
+    let second = starters();
+    assert!(first.iter().all(|pid| !second.contains(pid)), "{first:?} {second:?}");
+    assert_eq!(run(), "ran\n");
+    assert_eq!(starters(), second, "one that waits is used again");
+    drop(pool);
+    assert!(starters().is_empty());
+    ExitCode::SUCCESS
+}
+
+fn a_killed_starter_takes_its_step_along() {
+    apart(KILLED_BUSY);
+}
+
+fn be_killed_while_busy() -> ExitCode {
+    let pool = Pool::default();
+    let seconds = mark(11);
+    let step = Step::new(Wanted::Full, &["sleep", &seconds]);
+    std::thread::scope(|scope| {
+        let running = scope.spawn(|| pool.run(&step.spec, &Cancel::new().unwrap()));
+        assert!(becomes_true(|| lives(&seconds)));
+        starters().into_iter().for_each(kill);
+        let error = running.join().unwrap().unwrap_err();
+        assert!(matches!(error, SandboxError::Lost { .. }), "{error:?}");
+    });
+    assert!(becomes_true(|| !lives(&seconds)));
+    assert_eq!(succeeds_in(&pool, &Step::full("echo ran")), "ran\n");
+    ExitCode::SUCCESS
+}
+
 /// The builder that a test brings: it writes what it sees, and where it was told to.
 fn list_what_is_seen() -> ExitCode {
     let names = |path: &str| {
@@ -949,38 +1096,43 @@ fn a_step_sees_pyenvs_python_where_that_is_what_the_user_runs() {
     assert_eq!(step.succeeds(), String::from_utf8(real.stdout).unwrap());
 }
 
-/// Prints what a step costs above a plain process; run by hand.
+/// Prints what a step costs above a plain process, and above the same without a part; run by hand.
 fn measure() -> ExitCode {
-    let repeat = 200;
-    let plain = Instant::now();
-    for _ in 0..repeat {
-        Command::new("/bin/true").status().unwrap();
-    }
-    let plain = plain.elapsed() / repeat;
-    println!("plain spawn: {plain:?}");
+    let repeat = 300;
     probe();
-    for (name, isolation) in [("full", Wanted::Full), ("off", Wanted::Off)] {
-        let mut total = Duration::ZERO;
-        for _ in 0..repeat {
-            let step = Step::new(isolation, &["/bin/true"]);
-            let begin = Instant::now();
-            step.try_run().unwrap();
-            total += begin.elapsed();
-        }
-        println!(
-            "{name}: {:?}, {:?} above plain",
-            total / repeat,
-            (total / repeat).saturating_sub(plain)
-        );
-    }
+    let mut script = Vec::new();
+    let mut time = |name: &str, run: &mut dyn FnMut()| {
+        let mut times: Vec<Duration> = (0..repeat)
+            .map(|_| {
+                let begin = Instant::now();
+                run();
+                begin.elapsed()
+            })
+            .collect();
+        times.sort_unstable();
+        script.push(format!("{name}: tenth {:?}, median {:?}", times[30], times[150]));
+    };
+    time("plain spawn", &mut || drop(Command::new("/bin/true").output().unwrap()));
     let tools = tools::resolve(&["python3".to_owned()], OsStr::new("/usr/bin")).unwrap();
-    println!("python3 and the core utilities: {} binds", tools.binds.len());
-    let begin = Instant::now();
-    for _ in 0..repeat {
-        let mut step = Step::new(Wanted::Full, &["true"]);
-        step.spec.view = View::Tools(tools.clone());
-        step.try_run().unwrap();
+    let parts =
+        [&[][..], &[Feature::DetachedMounts], &[Feature::MountSetattr], &[Feature::Landlock]];
+    let parts = parts.into_iter().chain([
+        &[Feature::Seccomp][..],
+        &[Feature::NetNamespace],
+        &[Feature::IpcNamespace],
+        &[Feature::Procfs],
+    ]);
+    for deny in parts {
+        let pool = Pool::default();
+        let step = Step::new(Wanted::Full, &["/bin/true"]).without(deny);
+        time(&format!("full without {deny:?}"), &mut || drop(succeeds_in(&pool, &step)));
     }
-    println!("full, with tools: {:?}", begin.elapsed() / repeat);
+    let pool = Pool::default();
+    let mut step = Step::new(Wanted::Full, &["true"]);
+    step.spec.view = View::Tools(tools.clone());
+    time(&format!("tools, {} binds", tools.binds.len()), &mut || drop(succeeds_in(&pool, &step)));
+    time("a starter of its own", &mut || drop(Step::full("true").succeeds()));
+    time("off", &mut || drop(Step::off("true").succeeds()));
+    println!("{}", script.join("\n"));
     ExitCode::SUCCESS
 }
