@@ -73,6 +73,11 @@ pub fn encode<T: Serialize>(magic: [u8; 4], version: u32, value: &T) -> Vec<u8> 
     frame
 }
 
+/// The checksum at the end of a frame: it names what the frame says.
+pub(crate) fn checksum(frame: &[u8]) -> Option<[u8; 32]> {
+    frame.last_chunk::<TAIL>().copied()
+}
+
 /// Takes a value out of a frame; checks magic, version, length and checksum, in this order, before
 /// the payload is looked at, and then that all of it was consumed.
 ///

@@ -115,6 +115,12 @@ impl Layout {
         sharded(&self.realisations(), key, "")
     }
 
+    /// The folders in which records lie, by the first byte of their keys.
+    pub(crate) fn record_shards(&self) -> impl Iterator<Item = PathBuf> {
+        let folder = self.realisations();
+        (0..=u8::MAX).map(move |byte| folder.join(format!("{byte:02x}")))
+    }
+
     pub(crate) fn attempt(&self, key: &Digest, attempt: u32) -> PathBuf {
         sharded(&self.realisations(), key, &format!(".{attempt}"))
     }

@@ -136,6 +136,13 @@ impl Realisation {
         }
     }
 
+    /// Names the record by all that it says, its attempt included.
+    #[must_use]
+    pub fn checksum(&self) -> Digest {
+        let sum = codec::checksum(&self.encode());
+        Digest::from_bytes(sum.expect("a frame ends with its checksum"))
+    }
+
     /// The output of this name.
     #[must_use]
     pub fn output(&self, name: &str) -> Option<&Output> {

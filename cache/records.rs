@@ -5,6 +5,7 @@
 
 use std::path::Path;
 
+use crate::codec;
 use crate::digest::Digest;
 use crate::fsio::{FsError, present};
 use crate::holds::Held;
@@ -66,6 +67,26 @@ impl Store {
             return Ok(Some(realisation));
         }
         self.read_record(key)
+    }
+
+    /// The [checksum](Realisation::checksum) of the result in use under a key, without reading what it says where
+    /// the index has it.
+    ///
+    /// # Errors
+    /// If the disk cannot be read.
+    pub fn record_checksum(&self, key: &Digest) -> Result<Option<Digest>, FsError> {
+        let path = self.layout.realisation(key);
+        let Some(metadata) = present(self.fs.lstat(&path))? else { return Ok(None) };
+        if !self.is_settled(&metadata) {
+            return Ok(None);
+        }
+        if let Some(index) = &self.index
+            && let Ok(Some(frame)) = index.record(key, &metadata)
+            && let Some(sum) = codec::checksum(&frame)
+        {
+            return Ok(Some(Digest::from_bytes(sum)));
+        }
+        Ok(self.read_record(key)?.map(|record| record.checksum()))
     }
 
     /// Reads the truth, and tells it to the index.

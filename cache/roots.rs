@@ -197,6 +197,15 @@ impl Store {
         read(&self.fs, &path_of(&self.layout, name)?)
     }
 
+    /// The digest of what stands in the file of a root, if there is one: whether it is as somebody saw it.
+    ///
+    /// # Errors
+    /// If the name cannot be one, or its file cannot be read.
+    pub fn root_digest(&self, name: &str) -> Result<Option<Digest>, RootError> {
+        let bytes = present(self.fs.read(&path_of(&self.layout, name)?))?;
+        Ok(bytes.map(|bytes| Digest::of(&bytes)))
+    }
+
     /// All roots, by name.
     ///
     /// # Errors

@@ -23,7 +23,8 @@ use super::{
     global::Global,
     links, machine,
     progress::Progress,
-    project::{Evaluation, Project, SandboxChoice, build_failure},
+    project::{Evaluation, Place, Project, SandboxChoice, build_failure, open_store},
+    repeat::{self, Asked},
     summary,
 };
 
@@ -96,7 +97,17 @@ impl Plan {
 
 /// Runs the command.
 pub fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
-    let mut project = Project::open(global, &args.evaluation)?;
+    let place = Place::find(global)?;
+    let store = open_store(global)?;
+    let question = Asked::of(&place, global, args);
+    if let Some(question) = &question
+        && repeat::answer(question, &place, &store, args)?
+    {
+        return Ok(Exit::Done);
+    }
+    // Whatever is recorded from now on is not what was seen.
+    let mark = question.as_ref().and_then(|_| store.mark_records().ok());
+    let mut project = Project::open_with(&place, store, &args.evaluation)?;
     let targets = if args.steps.is_empty() {
         default_targets(&project.graph)
     } else {
@@ -118,6 +129,9 @@ pub fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
         },
     };
     let built = realise(&mut project, &plan, &args.flow, global.json, args.evaluation.sandbox)?;
+    if let (Some(question), Some(mark)) = (&question, mark) {
+        repeat::keep(question, &project, &built, &plan, mark);
+    }
     let linked = match args.link {
         LinkChoice::None => links::store_paths(&project, &built, &plan.targets),
         LinkChoice::Asked | LinkChoice::All => {
@@ -204,47 +218,61 @@ fn remember(
         return Ok(());
     }
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let trouble = |error: &(dyn std::error::Error + 'static)| {
-        Failure::environment(error, "what was built is in the store, but the collector may take it")
-    };
-    // Another kiln may have built this project meanwhile: what it noted stays.
-    let _alone =
-        store.lock_action(&history.digest(), &|| false).map_err(|error| trouble(&error))?;
-    history.reload(store).map_err(|error| trouble(&error))?;
-    let mut news = false;
-    let mut keys = Vec::with_capacity(built.results.len());
-    for (&step, result) in &built.results {
-        keys.push(result.key);
-        news |= history.note(&graph.step(step).name, result.key);
-    }
-    for (&step, failed) in &built.failures {
-        news = true;
-        let failure = FailedStep {
-            reason: failed.reason.clone(),
-            log: failed.log,
-            at_ms: i64::try_from(now.as_millis()).unwrap_or(i64::MAX),
-        };
-        history.note_failure(&graph.step(step).name, failure);
-    }
     let report = &built.report;
     let ended = if report.failed() || report.rejected() || report.interrupted {
         Ended::Otherwise
     } else {
         Ended::Well
     };
-    news |= history.note_build(keys, ended);
-    if news {
-        let at = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
-        history.save(store, at).map_err(|error| trouble(&error))?;
-    } else {
-        history.touch(store).map_err(|error| trouble(&error))?;
-    }
-    // Whatever builds of this project that were killed had finished and is still of use was looked up by now, and the
-    // root holds it. A build that did not come so far may have passed by some of it.
+    note(store, history, |history| {
+        let mut news = false;
+        let mut keys = Vec::with_capacity(built.results.len());
+        for (&step, result) in &built.results {
+            keys.push(result.key);
+            news |= history.note(&graph.step(step).name, result.key);
+        }
+        for (&step, failed) in &built.failures {
+            news = true;
+            let failure = FailedStep {
+                reason: failed.reason.clone(),
+                log: failed.log,
+                at_ms: i64::try_from(now.as_millis()).unwrap_or(i64::MAX),
+            };
+            history.note_failure(&graph.step(step).name, failure);
+        }
+        history.note_build(keys, ended) || news
+    })?;
+    // Whatever builds of this recipe that were killed had finished and is still of use was looked up by now, and the
+    // project's root holds it. A build that did not come so far may have passed by some of it.
     if ended == Ended::Well && report.steps.len() == graph.steps.len() {
-        store.forget_killed(&history.digest()).map_err(|error| trouble(&error))?;
+        store.forget_killed(&history.digest()).map_err(|error| unnoted(&error))?;
     }
     Ok(())
+}
+
+/// Brings a project's history up to date, changes it, and writes it down if the change is news.
+pub fn note(
+    store: &Store,
+    history: &mut History,
+    change: impl FnOnce(&mut History) -> bool,
+) -> Result<(), Failure> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    // Another kiln may have built this project meanwhile: what it noted stays.
+    let _alone =
+        store.lock_action(&history.digest(), &|| false).map_err(|error| unnoted(&error))?;
+    history.reload(store).map_err(|error| unnoted(&error))?;
+    if change(history) {
+        let at = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+        history.save(store, at).map_err(|error| unnoted(&error))?;
+    } else {
+        history.touch(store).map_err(|error| unnoted(&error))?;
+    }
+    Ok(())
+}
+
+/// A build that could not be noted.
+pub fn unnoted(error: &(dyn std::error::Error + 'static)) -> Failure {
+    Failure::environment(error, "what was built is in the store, but the collector may take it")
 }
 
 /// What to say once if steps are kept apart less well than they could be.

@@ -17,6 +17,23 @@ use kiln_engine::{
 
 use super::{failure::Failure, project::Project};
 
+/// What is to be linked.
+pub struct Wanted<'a> {
+    /// The folder of the recipe.
+    pub dir: &'a Path,
+    /// The folder of the store.
+    pub store: &'a Path,
+    /// The sources of the recipe that are paths, in full.
+    pub sources: Vec<PathBuf>,
+    /// The steps to link: name, number of declared outputs, and where those are that exist.
+    pub steps: Vec<(&'a str, usize, Vec<(&'a str, PathBuf)>)>,
+    /// The steps whose links must not show anything else; `None` after a build that came to no end: then the links
+    /// show the last one that did.
+    pub known: Option<Vec<&'a str>>,
+    /// Whether `steps` are all that should be there.
+    pub whole: bool,
+}
+
 /// Links the outputs of `steps`; `whole` says that these are all that should be there. The links, for people.
 pub fn update(
     project: &Project,
@@ -24,21 +41,51 @@ pub fn update(
     steps: &[StepId],
     whole: bool,
 ) -> Result<Vec<PathBuf>, Failure> {
-    let folder = project.dir.join(RESULT_FOLDER);
-    let mut wanted: BTreeMap<PathBuf, PathBuf> = BTreeMap::new();
-    let mut names: Vec<&str> = Vec::new();
-    for &id in steps {
+    let sources = project.graph.sources.iter().filter_map(|source| match &source.origin {
+        Origin::Path(path) => Some(project.dir.join(path)),
+        Origin::Glob(_) | Origin::Deployment { .. } => None,
+    });
+    let linked = steps.iter().map(|&id| {
         let step = project.graph.step(id);
-        names.push(&step.name);
-        for (number, output) in step.outputs.iter().enumerate() {
-            let Some(path) = built.paths.get(&Reference::Output(id, number as u32)) else {
-                continue;
+        let outputs = step.outputs.iter().enumerate().filter_map(|(number, output)| {
+            let path = built.paths.get(&Reference::Output(id, number as u32))?;
+            Some((output.name.as_str(), path.clone()))
+        });
+        (step.name.as_str(), step.outputs.len(), outputs.collect())
+    });
+    let ended = !(built.report.failed() || built.report.interrupted);
+    let known = ended.then(|| {
+        if whole {
+            project.graph.steps.iter().map(|step| step.name.as_str()).collect()
+        } else {
+            steps.iter().map(|&id| project.graph.step(id).name.as_str()).collect()
+        }
+    });
+    link(&Wanted {
+        dir: &project.dir,
+        store: project.store.home(),
+        sources: sources.collect(),
+        steps: linked.collect(),
+        known,
+        whole,
+    })
+}
+
+/// Makes the links, and removes those that are stale. The links, for people.
+pub fn link(wish: &Wanted<'_>) -> Result<Vec<PathBuf>, Failure> {
+    let folder = wish.dir.join(RESULT_FOLDER);
+    let mut wanted: BTreeMap<PathBuf, &Path> = BTreeMap::new();
+    let mut shown: Vec<PathBuf> = Vec::new();
+    for (name, declared, outputs) in &wish.steps {
+        for (output, path) in outputs {
+            let link = match declared {
+                1 => PathBuf::from(name),
+                _ => Path::new(name).join(output),
             };
-            let link = match step.outputs.len() {
-                1 => PathBuf::from(&step.name),
-                _ => Path::new(&step.name).join(&output.name),
-            };
-            wanted.insert(link, path.clone());
+            wanted.insert(link, path);
+        }
+        if !outputs.is_empty() {
+            shown.push(folder.join(name));
         }
     }
     let blocked = |error: Blocked| {
@@ -47,25 +94,12 @@ pub fn update(
             "the steps are built and kept; --link none leaves result/ alone",
         )
     };
-    let sources = project.graph.sources.iter().filter_map(|source| match &source.origin {
-        Origin::Path(path) => Some(project.dir.join(path)),
-        Origin::Glob(_) | Origin::Deployment { .. } => None,
-    });
-    let owned = Owned { store: project.store.home(), sources: sources.collect() };
-    // After a failure the links show the last build that came to an end.
-    if !(built.report.failed() || built.report.interrupted) {
-        let known: Vec<&str> = project.graph.steps.iter().map(|step| step.name.as_str()).collect();
-        let known = if whole { &known } else { &names };
-        prune(&owned, &folder, &wanted, known, whole).map_err(blocked)?;
+    let owned = Owned { store: wish.store, sources: &wish.sources };
+    if let Some(known) = &wish.known {
+        prune(&owned, &folder, &wanted, known, wish.whole).map_err(blocked)?;
     }
     for (link, target) in &wanted {
         place(&owned, &folder.join(link), target).map_err(blocked)?;
-    }
-    let mut shown: Vec<PathBuf> = Vec::new();
-    for name in names {
-        if wanted.keys().any(|link| link.starts_with(name)) {
-            shown.push(folder.join(name));
-        }
     }
     let here = std::env::current_dir().unwrap_or_default();
     Ok(shown
@@ -97,7 +131,7 @@ enum Blocked {
 /// Which links are kiln's own.
 struct Owned<'a> {
     store: &'a Path,
-    sources: Vec<PathBuf>,
+    sources: &'a [PathBuf],
 }
 
 impl Owned<'_> {
@@ -154,15 +188,19 @@ fn place(owned: &Owned<'_>, link: &Path, target: &Path) -> Result<(), Blocked> {
 fn prune(
     owned: &Owned<'_>,
     folder: &Path,
-    wanted: &BTreeMap<PathBuf, PathBuf>,
+    wanted: &BTreeMap<PathBuf, &Path>,
     names: &[&str],
     whole: bool,
 ) -> Result<(), Blocked> {
     let Ok(entries) = fs::read_dir(folder) else { return Ok(()) };
     for entry in entries.flatten() {
         let name = entry.file_name();
+        let is_link = entry.file_type().is_ok_and(|kind| kind.is_symlink());
+        if is_link && wanted.contains_key(Path::new(&name)) {
+            continue;
+        }
         // A link that another recipe in this folder made is that one's business, as long as it leads somewhere.
-        let dangling = entry.path().is_symlink() && !entry.path().exists();
+        let dangling = is_link && !entry.path().exists();
         let ours = names.iter().any(|asked| name == **asked);
         if !ours && (!whole || !dangling) {
             continue;
@@ -176,7 +214,7 @@ fn remove_stale(
     owned: &Owned<'_>,
     folder: &Path,
     relative: &Path,
-    wanted: &BTreeMap<PathBuf, PathBuf>,
+    wanted: &BTreeMap<PathBuf, &Path>,
 ) -> Result<(), Blocked> {
     let path = folder.join(relative);
     let io = |source| Blocked::Io { path: path.clone(), source };

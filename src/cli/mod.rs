@@ -29,6 +29,7 @@ mod outlook;
 mod output;
 mod progress;
 mod project;
+mod repeat;
 mod rollback;
 mod show;
 mod status;

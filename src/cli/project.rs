@@ -41,6 +41,13 @@ pub struct Evaluation {
     pub rehash: bool,
 }
 
+impl Evaluation {
+    /// Whether the stat cache is believed.
+    pub fn trust(&self) -> Trust {
+        if self.rehash { Trust::Rehash } else { Trust::Cached }
+    }
+}
+
 /// What `--sandbox` takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum SandboxChoice {
@@ -80,13 +87,52 @@ pub struct Project {
     trust: Trust,
 }
 
+/// Where a recipe is.
+pub struct Place {
+    /// Its file, in full.
+    pub path: PathBuf,
+    /// How messages call it.
+    pub shown: String,
+}
+
+impl Place {
+    /// Finds the recipe that is meant.
+    pub fn find(global: &Global) -> Result<Self, Failure> {
+        let (path, shown) = find_recipe(global)?;
+        Ok(Self { path, shown })
+    }
+
+    /// The folder that it stands in.
+    pub fn dir(&self) -> PathBuf {
+        self.path.parent().map_or_else(|| PathBuf::from("."), Path::to_owned)
+    }
+}
+
 impl Project {
     /// Finds, reads and evaluates the recipe, and opens the store.
     pub fn open(global: &Global, evaluation: &Evaluation) -> Result<Self, Failure> {
-        let (path, shown) = find_recipe(global)?;
-        let graph = evaluate(&path, &shown, &evaluation.overrides)?;
-        let store = open_store(global)?;
-        let dir = path.parent().map_or_else(|| PathBuf::from("."), Path::to_owned);
+        let place = Place::find(global)?;
+        let graph = evaluate(&place.path, &place.shown, &evaluation.overrides)?;
+        Self::with(&place, graph, open_store(global)?, evaluation)
+    }
+
+    /// Reads and evaluates the recipe at `place`.
+    pub fn open_with(
+        place: &Place,
+        store: Store,
+        evaluation: &Evaluation,
+    ) -> Result<Self, Failure> {
+        let graph = evaluate(&place.path, &place.shown, &evaluation.overrides)?;
+        Self::with(place, graph, store, evaluation)
+    }
+
+    fn with(
+        place: &Place,
+        graph: Graph,
+        store: Store,
+        evaluation: &Evaluation,
+    ) -> Result<Self, Failure> {
+        let dir = place.dir();
         let history = History::load(&store, &graph.name, &dir)
             .map_err(|error| Failure::environment(&error, "kiln store verify tells more"))?;
         let wanted = match evaluation.sandbox {
@@ -98,13 +144,10 @@ impl Project {
         let cancel = Cancel::new().map_err(|error| {
             Failure::environment(&error, "raise the limit of open files: ulimit -n")
         })?;
-        let variables: BTreeMap<String, String> = std::env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-            .collect();
         Ok(Self {
-            surroundings: Surroundings::new(variables, dir.clone(), store.home().join("facts")),
+            surroundings: surroundings(&dir, &store),
             executor: LocalExecutor::new(wanted, exe),
-            trust: if evaluation.rehash { Trust::Rehash } else { Trust::Cached },
+            trust: evaluation.trust(),
             dir,
             graph,
             store,
@@ -162,8 +205,16 @@ pub fn find_step(graph: &Graph, name: &str) -> Result<StepId, Failure> {
     })
 }
 
+/// What steps of a recipe in `dir` take from this machine.
+pub fn surroundings(dir: &Path, store: &Store) -> Surroundings {
+    let variables: BTreeMap<String, String> = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    Surroundings::new(variables, dir.to_owned(), store.home().join("facts"))
+}
+
 /// What deployments point at, from the registry.
-struct RegistryPointers<'a>(&'a Store);
+pub struct RegistryPointers<'a>(pub &'a Store);
 
 impl Pointers for RegistryPointers<'_> {
     fn current(&self, recipe: &str, deployment: &str) -> Result<Option<Object>, String> {

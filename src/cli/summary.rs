@@ -109,6 +109,25 @@ fn rejection(project: &Project, step: &StepReport) {
     }
 }
 
+/// Says that nothing had to run: `built 5 steps: 5 reused (4.2 s saved), in 0.0 s`.
+pub fn print_reused(steps: usize, saved: f64, took: Duration) {
+    anstream::eprintln!(
+        "built {}: {}, in {}",
+        style::counted(steps, "step"),
+        reused_part(steps, saved),
+        style::time(took)
+    );
+}
+
+fn reused_part(steps: usize, saved: f64) -> String {
+    let saved = if saved >= 0.05 {
+        format!(" ({} saved)", style::time(Duration::from_secs_f64(saved)))
+    } else {
+        String::new()
+    };
+    format!("{steps} reused{saved}")
+}
+
 /// `built 5 steps: 2 ran, 3 reused (4.2 s saved), 1.2 MiB made, in 3.4 s`.
 fn line(project: &Project, built: &Built) -> String {
     let report = &built.report;
@@ -119,13 +138,7 @@ fn line(project: &Project, built: &Built) -> String {
         parts.push(format!("{ran} ran"));
     }
     if reused > 0 {
-        let saved = report.seconds_saved();
-        let saved = if saved >= 0.05 {
-            format!(" ({} saved)", style::time(Duration::from_secs_f64(saved)))
-        } else {
-            String::new()
-        };
-        parts.push(format!("{reused} reused{saved}"));
+        parts.push(reused_part(reused, report.seconds_saved()));
     }
     for (how, word) in [(How::Failed, "failed"), (How::Skipped, "skipped")] {
         let count = report.count(how);

@@ -6,6 +6,8 @@
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
+use serde::{Deserialize, Serialize};
+
 use crate::diagnostic::Location;
 
 /// An evaluated recipe.
@@ -115,7 +117,7 @@ pub struct Source {
 }
 
 /// Where a source comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Origin {
     /// A file or a folder, relative to the recipe, inside it; `/` between names, no `.` or `..`.
     Path(String),
@@ -133,7 +135,7 @@ pub enum Origin {
 }
 
 /// What a moving source means that points nowhere.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Absent {
     /// An error.
     Error,
@@ -272,7 +274,7 @@ pub enum Part {
 }
 
 /// What a step can run.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Toolchain {
     /// Nothing beyond kiln itself.
     Builtin,

@@ -10,6 +10,7 @@ use std::{
     io,
     os::unix::{ffi::OsStrExt, fs::MetadataExt},
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU32, Ordering},
     time::{Duration, SystemTime},
 };
 
@@ -310,11 +311,24 @@ impl Remembered {
 
 /// Keeps `value` in the folder `cache`. What cannot be kept is found out again next time, so failure is no error.
 pub(crate) fn remember(cache: &Path, name: &str, value: &impl Serialize) {
-    let aside = cache.join(format!("{name}.{}", std::process::id()));
-    let done = fs::create_dir_all(cache)
-        .and_then(|()| serde_json::to_vec(value).map_err(io::Error::other))
-        .and_then(|bytes| fs::write(&aside, bytes))
-        .and_then(|()| fs::rename(&aside, cache.join(name)));
+    if let Ok(bytes) = serde_json::to_vec(value) {
+        keep(&cache.join(name), &bytes);
+    }
+}
+
+/// Keeps derived data in a file, whole or not at all. What cannot be kept is found out again next time, so failure is
+/// no error.
+pub(crate) fn keep(path: &Path, bytes: &[u8]) {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let Some(folder) = path.parent() else { return };
+    // The time keeps two processes apart whose numbers are the same, in containers for instance.
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let aside =
+        path.with_extension(format!("{}-{}-{number}.aside", std::process::id(), now.as_nanos()));
+    let done = fs::create_dir_all(folder)
+        .and_then(|()| fs::write(&aside, bytes))
+        .and_then(|()| fs::rename(&aside, path));
     if done.is_err() {
         let _ = fs::remove_file(&aside);
     }

@@ -98,16 +98,26 @@ impl History {
     /// # Errors
     /// If it is there and cannot be read.
     pub fn load(store: &Store, recipe: &str, dir: &Path) -> Result<Self, RootError> {
-        let dir = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
-        let place = format!("{recipe}\0{}", dir.display());
-        let digest = Digest::of(place.as_bytes()).to_string();
-        let name = format!("{PREFIX}{}", &digest[..32]);
+        let (name, dir) = Self::place(recipe, dir);
         let label = format!("the last builds of `{recipe}` in {}", dir.display());
         let mut history = Self::read(store, &name)?;
         history.name = name;
         history.label = label;
         history.folder = dir.to_str().map(str::to_owned);
         Ok(history)
+    }
+
+    /// The name of the root that holds the history of the recipe called `recipe` in the folder `dir`.
+    pub fn root_name(recipe: &str, dir: &Path) -> String {
+        Self::place(recipe, dir).0
+    }
+
+    /// The name of the root, and the folder without links on the way.
+    fn place(recipe: &str, dir: &Path) -> (String, PathBuf) {
+        let dir = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
+        let place = format!("{recipe}\0{}", dir.display());
+        let digest = Digest::of(place.as_bytes()).to_string();
+        (format!("{PREFIX}{}", &digest[..32]), dir)
     }
 
     /// Takes in what another process noted since this was loaded.
@@ -124,7 +134,12 @@ impl History {
 
     /// Names this project, for locks.
     pub fn digest(&self) -> Digest {
-        Digest::of(self.name.as_bytes())
+        Self::owner(&self.name)
+    }
+
+    /// Names the project whose history is the root called `root`, for locks and sessions.
+    pub fn owner(root: &str) -> Digest {
+        Digest::of(root.as_bytes())
     }
 
     fn read(store: &Store, name: &str) -> Result<Self, RootError> {

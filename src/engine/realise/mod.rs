@@ -21,6 +21,7 @@ use crate::{
     attempt::Failed,
     event::{BuildReport, Event},
     graph::{Reference, StepId},
+    outside::Outside,
     resolve::{BuildError, Context, closure, resolve},
     schedule::Capacity,
 };
@@ -52,6 +53,8 @@ pub struct Built {
     pub paths: BTreeMap<Reference, PathBuf>,
     /// Why steps failed, with their logs.
     pub failures: BTreeMap<StepId, Failed>,
+    /// What was found outside of the store.
+    pub outside: Outside,
 }
 
 /// Makes the outputs of `options.targets` exist, telling `emit` what happens.
@@ -75,5 +78,6 @@ pub fn build(
     let mut owner = Owner::new(context, options, &resolution, &session, emit);
     owner.run(&steps)?;
     context.store.flush()?;
-    Ok(owner.finish(&steps, started))
+    let outside = Outside::of(graph, &steps, &resolution);
+    Ok(owner.finish(&steps, outside, started))
 }

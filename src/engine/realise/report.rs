@@ -7,6 +7,7 @@ use crate::{
     event::{BuildReport, How, OutputReport, StepReport},
     graph::{Reference, StepId},
     key::determinism_word,
+    outside::Outside,
 };
 
 impl Owner<'_, '_> {
@@ -67,7 +68,7 @@ impl Owner<'_, '_> {
     }
 
     /// The whole, once nothing runs any more.
-    pub(super) fn finish(mut self, steps: &[StepId], started: Instant) -> Built {
+    pub(super) fn finish(mut self, steps: &[StepId], outside: Outside, started: Instant) -> Built {
         let mut built = Built {
             report: BuildReport {
                 recipe: self.context.graph.name.clone(),
@@ -78,6 +79,7 @@ impl Owner<'_, '_> {
             results: BTreeMap::new(),
             paths: BTreeMap::new(),
             failures: BTreeMap::new(),
+            outside,
         };
         for &id in steps {
             let mut report = self.step_report(id);
