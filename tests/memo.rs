@@ -50,7 +50,10 @@ fn results(project: &Project) -> BTreeMap<String, String> {
         if path.is_dir() {
             for entry in fs::read_dir(&path).unwrap() {
                 let part = entry.unwrap().file_name().into_string().unwrap();
-                found.insert(format!("{name}/{part}"), project.read(&format!("result/{name}/{part}")));
+                found.insert(
+                    format!("{name}/{part}"),
+                    project.read(&format!("result/{name}/{part}")),
+                );
             }
         } else {
             found.insert(name.clone(), project.read(&format!("result/{name}")));
@@ -122,7 +125,9 @@ fn whatever_changes_between_two_builds_is_seen() {
 
 #[test]
 fn a_record_that_gave_way_to_another_is_not_served_any_more() {
-    let project = Project::new("name = \"m\"\n[steps.now]\ndeterminism = \"none\"\nrun = \"date +%N > ${out}\"");
+    let project = Project::new(
+        "name = \"m\"\n[steps.now]\ndeterminism = \"none\"\nrun = \"date +%N > ${out}\"",
+    );
     for _ in 0..3 {
         project.kiln(&["build"]).exits(0);
     }
@@ -176,5 +181,8 @@ fn a_build_with_a_rejection_is_told_as_before() {
     project.edit("kiln.toml", "min_f1 = 0.92", "min_f1 = 1.1");
     let first = project.kiln(&["build"]).exits(3);
     let second = project.kiln(&["build"]).exits(3);
-    assert!(first.stderr().contains("rejected") && second.stderr().contains("rejected"), "{second:?}");
+    assert!(
+        first.stderr().contains("rejected") && second.stderr().contains("rejected"),
+        "{second:?}"
+    );
 }
