@@ -8,6 +8,7 @@ mod build;
 mod commands;
 mod confined;
 mod failures;
+mod gpus;
 mod memo;
 mod mischief;
 mod oracle;

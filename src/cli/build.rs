@@ -21,7 +21,8 @@ use kiln_engine::{
 use super::{
     failure::{Exit, Failure, print_json},
     global::Global,
-    links, machine,
+    links,
+    machine::{GpuChoice, Machine, parse_gpus},
     progress::Progress,
     project::{Evaluation, Place, Project, SandboxChoice, build_failure, open_store},
     repeat::{self, Asked},
@@ -59,6 +60,9 @@ pub struct Flow {
     /// How many processors steps may use together; by default all.
     #[arg(short, long, value_name = "N")]
     pub jobs: Option<NonZeroUsize>,
+    /// How many GPUs steps may use together, or which: `2`, or ids as in `0,3` (a single one as `3,`); by default all.
+    #[arg(long, value_name = "N|IDS", value_parser = parse_gpus)]
+    pub gpus: Option<GpuChoice>,
     /// After a failure, go on with whatever does not depend on it.
     #[arg(short, long)]
     pub keep_going: bool,
@@ -171,9 +175,11 @@ pub fn realise(
     quiet: bool,
     sandbox: SandboxChoice,
 ) -> Result<Built, Failure> {
+    let machine = Machine::look(&project.graph, flow.jobs, flow.gpus.as_ref())?;
     let options = Options {
         targets: plan.targets.clone(),
-        capacity: machine::capacity(flow.jobs),
+        capacity: machine.capacity,
+        gpus: machine.gpus,
         keep_going: flow.keep_going,
         again: plan.again.clone(),
         check: plan.check.clone(),

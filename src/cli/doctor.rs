@@ -5,6 +5,7 @@ mod disk;
 use std::path::{Path, PathBuf};
 
 use kiln_engine::{
+    gpu::Pool,
     host,
     sandbox::{self, State},
 };
@@ -13,6 +14,7 @@ use serde::Serialize;
 use super::{
     failure::{Exit, Failure, print_json},
     global::Global,
+    machine,
     project::store_home,
     style,
     table::Table,
@@ -46,7 +48,7 @@ pub enum Health {
 /// One thing that was looked at.
 #[derive(Debug, Serialize)]
 pub struct Finding {
-    /// `sandbox`, `store` or `programs`.
+    /// `sandbox`, `gpus`, `store` or `programs`.
     pub area: &'static str,
     /// What was looked at.
     pub name: String,
@@ -90,6 +92,7 @@ pub fn run(global: &Global, _args: &Args) -> Result<Exit, Failure> {
         sandbox::Isolation::Off => "off",
     };
     let mut findings: Vec<Finding> = capabilities.features.iter().map(feature).collect();
+    findings.extend(gpus(&machine::gpus()));
     findings.extend(disk::look(&home));
     let path = std::env::var_os("PATH").unwrap_or_default();
     findings.extend(PROGRAMS.map(|(name, needed, help)| program(&path, name, needed, help)));
@@ -122,6 +125,23 @@ fn feature(one: &sandbox::Capability) -> Finding {
             Finding::wrong("sandbox", name, Health::Missing, what, help)
         }
     }
+}
+
+/// What there is of GPUs; no word where there is none.
+fn gpus(pool: &Pool) -> Option<Finding> {
+    if pool.is_empty() {
+        return None;
+    }
+    let nodes: Vec<String> = pool.gpus().iter().map(|gpu| gpu.node.display().to_string()).collect();
+    let nodes = nodes.join(", ");
+    Some(match pool.driver_files() {
+        0 => {
+            let what = format!("{nodes}, but none of the driver's libraries");
+            let help = "install the driver's user part, or tell the loader where it is (ldconfig)";
+            Finding::wrong("gpus", "nvidia", Health::Missing, what, help)
+        }
+        files => Finding::works("gpus", "nvidia", format!("{nodes}; {files} files of the driver")),
+    })
 }
 
 fn program(path: &std::ffi::OsStr, name: &str, needed: bool, help: &str) -> Finding {

@@ -1,6 +1,6 @@
 //! What the engine plans, for the commands that look ahead or look something up.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use kiln_engine::{
     graph::StepId,
@@ -20,6 +20,7 @@ pub fn plan(project: &Project, steps: &[StepId]) -> Result<Plan, Failure> {
     let targets = if steps.is_empty() { default_targets(&project.graph) } else { steps.to_vec() };
     let options = Options {
         targets,
+        gpus: Arc::default(),
         capacity: Capacity { cpus: 1, memory: u64::MAX, gpus: 0 },
         keep_going: true,
         again: BTreeSet::new(),

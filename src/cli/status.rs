@@ -8,13 +8,15 @@ use kiln_engine::{
     event::VerdictWord,
     forecast::{Forecast, Remaining, State, forecast},
     plan::{Outlook, Plan},
+    realise::beyond_gpus,
 };
 use serde::Serialize;
 
 use super::{
     failure::{Exit, Failure, print_json},
     global::Global,
-    machine, outlook, progress,
+    machine::Machine,
+    outlook, progress,
     project::{Evaluation, Project},
     style,
     visible::visible,
@@ -62,7 +64,8 @@ pub fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
     let plan = outlook::plan(&project, &project.steps(&args.steps)?)?;
     let graph = &project.graph;
     let mut estimates = Estimates::new(graph, &project.store, &project.history);
-    let forecast = look_ahead(&project, &plan, &mut estimates);
+    let machine = Machine::look(graph, None, None)?;
+    let forecast = look_ahead(&project, &plan, &machine, &mut estimates);
     let entries = plan.steps.iter().map(|planned| Entry {
         step: &graph.step(planned.step).name,
         state: outlook::word(&planned.outlook),
@@ -84,6 +87,10 @@ pub fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
             let mut why = outlook::lines(&project, planned);
             let name = &graph.step(planned.step).name;
             let stale = matches!(planned.outlook, Outlook::UpToDate);
+            let (asked, there) = (graph.step(planned.step).resources.gpus, machine.capacity.gpus);
+            if asked > there && !stale {
+                why.push(format!("it cannot run here: {}", beyond_gpus(asked, there)));
+            }
             if let Some(failure) = project.history.failures.get(name).filter(|_| !stale) {
                 why.push(format!("its last run failed: {} (kiln log {name})", failure.reason));
             }
@@ -126,7 +133,12 @@ pub fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
 }
 
 /// How long a build would take that does what `plan` says.
-fn look_ahead(project: &Project, plan: &Plan, estimates: &mut Estimates<'_>) -> Option<Forecast> {
+fn look_ahead(
+    project: &Project,
+    plan: &Plan,
+    machine: &Machine,
+    estimates: &mut Estimates<'_>,
+) -> Option<Forecast> {
     let remaining = plan.steps.iter().filter_map(|planned| {
         let state = match planned.outlook {
             Outlook::WouldRun(_) => State::Certain,
@@ -136,7 +148,7 @@ fn look_ahead(project: &Project, plan: &Plan, estimates: &mut Estimates<'_>) -> 
         Some(Remaining { step: planned.step, state })
     });
     let remaining: Vec<Remaining> = remaining.collect();
-    let capacity = machine::capacity(None);
+    let capacity = machine.capacity;
     (!remaining.is_empty()).then(|| forecast(&project.graph, capacity, estimates, &remaining))
 }
 

@@ -21,6 +21,7 @@ use self::log::{Logs, tail};
 use crate::{
     event::AttemptReport,
     executor::{ExecuteError, Executed, Executor, Job, JobInput},
+    gpu::Lease,
     graph::{self, Availability, Reference, Step, Toolchain},
     obstacle, place,
     sandbox::{Cancel, Exit, SandboxError},
@@ -46,6 +47,8 @@ pub struct Order<'a> {
     pub tools: Option<Arc<ToolSet>>,
     /// Processor slots.
     pub cpus: u32,
+    /// GPUs that it is lent.
+    pub gpus: Option<Lease>,
     /// The key manifest's text.
     pub manifest: String,
     /// Why it runs.
@@ -135,8 +138,13 @@ pub struct Failed {
 }
 
 impl Failed {
-    fn new(reason: impl Into<String>) -> Self {
+    pub(crate) fn new(reason: impl Into<String>) -> Self {
         Self { reason: reason.into(), help: None, log: None, tail: Vec::new() }
+    }
+
+    /// The same, with a way to go on.
+    pub(crate) fn helped(self, help: &str) -> Self {
+        Self { help: Some(help.to_owned()), ..self }
     }
 }
 
@@ -425,6 +433,7 @@ impl Workshop<'_> {
             passed: order.passed.clone(),
             tools: order.tools.as_deref().cloned(),
             cpus: order.cpus,
+            gpus: order.gpus.as_ref(),
             scratch,
             log,
             cancel: self.cancel,

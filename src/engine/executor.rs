@@ -11,6 +11,7 @@ use std::{
 use kiln_cache::{Isolation, Object, Verdict};
 
 use crate::{
+    gpu::Lease,
     graph::{Reference, Step},
     sandbox::{Cancel, Exit, SandboxError},
     tools::ToolSet,
@@ -30,6 +31,8 @@ pub struct Job<'a> {
     pub tools: Option<ToolSet>,
     /// Processor slots that it was given.
     pub cpus: u32,
+    /// GPUs that it is lent.
+    pub gpus: Option<&'a Lease>,
     /// A fresh folder of its own.
     pub scratch: &'a Path,
     /// Where what it prints is to be written.

@@ -178,6 +178,11 @@ impl<V: Visitor> Walk<'_, V> {
                 walk.leaf(path, Item::Object(*object));
             }
         });
+        // How many there are decides how fast it goes; whether there is one decides what a program does. Builders that
+        // kiln brings make the same bytes either way.
+        if step.resources.gpus > 0 && step.toolchain != Toolchain::Builtin {
+            self.leaf("gpu", Item::Flag(true));
+        }
         self.leaf("network", Item::Flag(step.network));
         self.outputs();
         if step.platform {

@@ -16,6 +16,7 @@ pub mod event;
 pub mod executor;
 pub mod explain;
 pub mod forecast;
+pub mod gpu;
 pub mod graph;
 pub mod host;
 pub mod key;

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     executor::{ExecuteError, Executed, Executor, Job, JobInput},
+    gpu::{self, Lease, Sight},
     graph::{Part, Reference, Toolchain, Value},
     sandbox::{self, Bind, Capabilities, Layout, Limits, Spec, View, Wanted},
 };
@@ -99,6 +100,10 @@ impl LocalExecutor {
             }
         };
         let env = step.env.iter().map(|(name, value)| (name.clone(), lower.text(value)));
+        let gpus = gpu_variables(job, layout).into_iter();
+        let gpus = gpus
+            .filter(|(name, _)| is_lent(name) || !step.env.contains_key(*name))
+            .map(|(name, value)| (name.to_owned(), value));
         let inputs = job.inputs.iter().filter_map(|input| {
             let (_, path) = input.content.as_ref()?;
             Some(Bind { host: path.clone(), place: input.place.clone() })
@@ -116,11 +121,13 @@ impl LocalExecutor {
                 .filter(|(name, _)| !step.env.contains_key(name))
                 .cloned()
                 .chain(env)
+                .chain(gpus)
                 .map(|(name, value)| (name.into(), value.into()))
                 .collect(),
             scratch: job.scratch.to_owned(),
             inputs: inputs.collect(),
             view,
+            devices: job.gpus.map(Lease::devices).unwrap_or_default(),
             network: step.network,
             limits: Limits {
                 memory: step.resources.memory,
@@ -132,6 +139,21 @@ impl LocalExecutor {
             log,
         })
     }
+}
+
+/// What tells a step's programs of GPUs. With a root of its own a step that was lent none finds none anyway.
+fn gpu_variables(job: &Job<'_>, layout: &Layout) -> Vec<(&'static str, String)> {
+    match (job.gpus, layout.is_private()) {
+        (Some(lease), true) => lease.variables(Sight::Leased),
+        (Some(lease), false) => lease.variables(Sight::All),
+        (None, true) => Vec::new(),
+        (None, false) => gpu::none_visible().to_vec(),
+    }
+}
+
+/// Whether a variable says which GPUs are the step's: that is not the step's to say.
+fn is_lent(name: &str) -> bool {
+    name.ends_with("_VISIBLE_DEVICES")
 }
 
 const REQUEST: &str = ".request.json";

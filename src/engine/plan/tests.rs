@@ -141,6 +141,7 @@ impl World {
 fn options(graph: &Graph) -> Options {
     Options {
         targets: default_targets(graph),
+        gpus: std::sync::Arc::default(),
         capacity: Capacity { cpus: 1, memory: u64::MAX, gpus: 0 },
         keep_going: true,
         again: BTreeSet::new(),

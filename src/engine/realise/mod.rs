@@ -4,6 +4,7 @@
 //! it. Steps are known before they are made: a step whose result is on record costs a look-up, and the bytes
 //! of its inputs are asked for only if it, or what was asked for, really needs them.
 
+mod lending;
 mod node;
 mod owner;
 mod report;
@@ -11,15 +12,18 @@ mod report;
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
+    sync::Arc,
     time::Instant,
 };
 
 use kiln_cache::Realisation;
 
+pub use self::lending::beyond_gpus;
 use self::owner::Owner;
 use crate::{
     attempt::Failed,
     event::{BuildReport, Event},
+    gpu::Pool,
     graph::{Reference, StepId},
     outside::Outside,
     resolve::{BuildError, Context, closure, resolve},
@@ -33,6 +37,8 @@ pub struct Options {
     pub targets: Vec<StepId>,
     /// What the machine has to give.
     pub capacity: Capacity,
+    /// Its GPUs; `capacity` counts them.
+    pub gpus: Arc<Pool>,
     /// Go on after a failure with whatever does not depend on it.
     pub keep_going: bool,
     /// Carry these out once more, and count the new results from now on.

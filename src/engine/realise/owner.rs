@@ -1,6 +1,7 @@
 //! The owner of a build's state: the only place where a step's phase changes.
 
 use std::{
+    collections::BTreeSet,
     sync::{
         atomic::{AtomicBool, Ordering},
         mpsc,
@@ -12,6 +13,7 @@ use kiln_cache::{Digest, Isolation, Realisation, Session};
 
 use super::{
     Options,
+    lending::Lent,
     node::{Demand, Node, Phase},
 };
 use crate::{
@@ -20,6 +22,7 @@ use crate::{
     event::{Event, How},
     explain::{self, Reason},
     forecast::{Remaining, State, forecast},
+    gpu::Lease,
     graph::{Determinism, Reference, StepId},
     key,
     resolve::{BuildError, Context, Resolution},
@@ -29,6 +32,9 @@ use crate::{
 
 /// How often finished steps are flushed to the disk.
 const FLUSH_EVERY: Duration = Duration::from_secs(1);
+
+/// How soon a step that waits for GPUs looks for them again.
+const ASK_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
 /// How often it is told how long the rest will take.
 const FORECAST_EVERY: Duration = Duration::from_secs(1);
@@ -48,12 +54,15 @@ pub(super) struct Owner<'a, 'b> {
     pub(super) nodes: Vec<Node>,
     downstream: Vec<Vec<StepId>>,
     agenda: Vec<StepId>,
-    slots: Slots<'a>,
+    pub(super) slots: Slots<'a>,
+    /// Steps that have to run and wait for GPUs that other kilns use.
+    pub(super) awaiting_gpus: Vec<StepId>,
+    pub(super) told_to_wait: BTreeSet<StepId>,
     ways: Ways,
     estimates: Estimates<'a>,
     /// Nothing new is begun, for this reason.
     stopping: Option<String>,
-    emit: &'b mut dyn FnMut(Event<'_>),
+    pub(super) emit: &'b mut dyn FnMut(Event<'_>),
 }
 
 impl<'a, 'b> Owner<'a, 'b> {
@@ -75,6 +84,8 @@ impl<'a, 'b> Owner<'a, 'b> {
             downstream: vec![Vec::new(); graph.steps.len()],
             agenda: Vec::new(),
             slots: Slots::new(graph, options.capacity),
+            awaiting_gpus: Vec::new(),
+            told_to_wait: BTreeSet::new(),
             ways: Ways::new(graph.steps.len()),
             estimates: Estimates::new(graph, context.store, context.history),
             stopping: None,
@@ -103,6 +114,7 @@ impl<'a, 'b> Owner<'a, 'b> {
         let flushing = AtomicBool::new(false);
         let mut flushed = Instant::now();
         let mut told = Instant::now();
+        let mut is_first = true;
         std::thread::scope(|scope| {
             let (sender, receiver) = mpsc::channel();
             loop {
@@ -113,11 +125,16 @@ impl<'a, 'b> Owner<'a, 'b> {
                         return Err(error);
                     }
                 }
+                if std::mem::take(&mut is_first) && !self.slots.is_empty() {
+                    self.warn_of_gpus(steps);
+                }
                 if self.context.cancel.is_tripped() {
                     self.stop("the build was interrupted");
                 }
+                self.ask_again();
                 while let Some(step) = self.slots.pop() {
-                    let order = self.start(step);
+                    let Lent::Ready(gpus) = self.lend(step) else { continue };
+                    let order = self.start(step, gpus);
                     let (sender, workshop) = (sender.clone(), &workshop);
                     scope.spawn(move || {
                         let tell = |news| drop(sender.send(Message::News(step, news)));
@@ -126,14 +143,19 @@ impl<'a, 'b> Owner<'a, 'b> {
                         drop(sender.send(Message::Done(step, carried)));
                     });
                 }
-                if self.slots.running() == 0 {
-                    return Ok(());
+                if self.slots.running() == 0 && self.awaiting_gpus.is_empty() {
+                    if self.agenda.is_empty() {
+                        return Ok(());
+                    }
+                    continue;
                 }
                 if told.elapsed() >= FORECAST_EVERY {
                     told = Instant::now();
                     self.tell_forecast(steps);
                 }
-                match receiver.recv_timeout(FORECAST_EVERY) {
+                let patience =
+                    if self.awaiting_gpus.is_empty() { FORECAST_EVERY } else { ASK_AGAIN_AFTER };
+                match receiver.recv_timeout(patience) {
                     Ok(Message::News(step, news)) => self.pass_on(step, &news),
                     Ok(Message::Done(step, carried)) => {
                         self.slots.release(step);
@@ -174,6 +196,7 @@ impl<'a, 'b> Owner<'a, 'b> {
         }
         self.stopping = Some(reason.to_owned());
         self.slots.clear();
+        self.awaiting_gpus.clear();
         for node in &mut self.nodes {
             if matches!(node.phase, Phase::Queued(_)) {
                 node.phase = Phase::Stopped;
@@ -327,6 +350,9 @@ impl<'a, 'b> Owner<'a, 'b> {
 
     /// Gathering → Queued, once the bytes of all inputs are there.
     fn gather(&mut self, step: StepId) {
+        if self.is_beyond_gpus(step) {
+            return;
+        }
         let inputs = self.context.graph.step(step).inputs.clone();
         let mut ready = true;
         for input in inputs {
@@ -351,15 +377,19 @@ impl<'a, 'b> Owner<'a, 'b> {
             if self.stopping.is_some() {
                 return self.settle(step, Phase::Stopped);
             }
-            let (ways, estimates) = (&mut self.ways, &mut self.estimates);
-            let downstream = &self.downstream;
-            let way = ways.of(
-                step,
-                |step| &downstream[step.index()],
-                |step| u64::try_from(estimates.of(step).time.as_micros()).unwrap_or(u64::MAX),
-            );
-            self.slots.push(step, way);
+            self.queue(step);
         }
+    }
+
+    pub(super) fn queue(&mut self, step: StepId) {
+        let (ways, estimates) = (&mut self.ways, &mut self.estimates);
+        let downstream = &self.downstream;
+        let way = ways.of(
+            step,
+            |step| &downstream[step.index()],
+            |step| u64::try_from(estimates.of(step).time.as_micros()).unwrap_or(u64::MAX),
+        );
+        self.slots.push(step, way);
     }
 
     /// Tells how long the rest of the build will take.
@@ -383,7 +413,7 @@ impl<'a, 'b> Owner<'a, 'b> {
     }
 
     /// Queued → Running.
-    fn start(&mut self, step: StepId) -> Order<'a> {
+    fn start(&mut self, step: StepId, gpus: Option<Lease>) -> Order<'a> {
         let context = self.context;
         let definition = context.graph.step(step);
         let ground = &self.resolution.grounds[&step];
@@ -421,6 +451,7 @@ impl<'a, 'b> Owner<'a, 'b> {
                 .collect(),
             tools: ground.toolbox.tools.clone(),
             cpus,
+            gpus,
             manifest,
             purpose,
             isolation: self.isolation,
@@ -446,7 +477,7 @@ impl<'a, 'b> Owner<'a, 'b> {
     }
 
     /// Running → Known, Failed or Stopped.
-    fn done(&mut self, step: StepId, outcome: Outcome) {
+    pub(super) fn done(&mut self, step: StepId, outcome: Outcome) {
         let node = &mut self.nodes[step.index()];
         match outcome {
             Outcome::Made(result) => self.accept(step, *result, How::Ran),
@@ -466,7 +497,14 @@ impl<'a, 'b> Owner<'a, 'b> {
                 self.provide(step);
                 self.notify(step);
             }
-            Outcome::Failed(failed) if matches!(node.phase, Phase::Running(Purpose::Check(_))) => {
+            Outcome::Failed(failed)
+                if matches!(
+                    node.phase,
+                    Phase::Running(Purpose::Check(_))
+                        | Phase::Queued(Purpose::Check(_))
+                        | Phase::Gathering(Purpose::Check(_))
+                ) =>
+            {
                 node.differences = vec![format!("the second run failed: {}", failed.reason)];
                 node.phase = Phase::Known;
                 // While it was checked, somebody may have asked for bytes that are lost.

@@ -97,6 +97,12 @@ pub(crate) const STEP: &[Key] = &[
     key("description", "text", Presence::Optional, "What the step is for. Changes no key."),
     key("cpus", "whole number from 1", Presence::Default("1"), "Processor slots. Not in the key."),
     key(
+        "gpus",
+        "whole number from 0",
+        Presence::Default("0"),
+        "GPUs that it is lent; it sees no others. The number is not in the key; for a `command` step it is that it has any.",
+    ),
+    key(
         "memory",
         "size",
         Presence::Optional,

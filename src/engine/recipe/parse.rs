@@ -357,6 +357,9 @@ fn read_resources(table: &DeTable<'_>, problems: &mut Problems) -> Resources {
     if let Some(cpus) = count(table, "cpus", 1..=65_536, problems) {
         resources.cpus = cpus;
     }
+    if let Some(gpus) = count(table, "gpus", 0..=1024, problems) {
+        resources.gpus = gpus;
+    }
     if let Some(retries) = count(table, "retries", 0..=100, problems) {
         resources.retries = retries;
     }

@@ -13,6 +13,7 @@
 
 mod cancel;
 mod cgroup;
+mod device;
 mod epoch;
 mod feature;
 mod filter;
@@ -39,6 +40,7 @@ mod view;
 mod wire;
 
 pub use cancel::Cancel;
+pub use device::{DeviceNode, Devices};
 pub use feature::{Capabilities, Capability, Feature, State};
 pub use init::{INIT_WORD, init_main};
 pub use kiln_cache::Isolation;

@@ -29,8 +29,10 @@ pub(super) enum Entry {
     Read { host: PathBuf, at: PathBuf },
     /// A folder of the step's own.
     Write { host: PathBuf, at: PathBuf },
-    /// A device node.
+    /// A device node that every step has.
     Device(PathBuf),
+    /// A device node that this step is lent.
+    Node { host: PathBuf, at: PathBuf },
     /// A file system in memory, of so many bytes.
     Memory(PathBuf, Option<u64>),
     /// The step's `/proc`.
@@ -157,6 +159,7 @@ fn write_entries(to: &mut Writer, entries: &[Entry]) {
             Entry::Device(path) => to.number(5).path(path),
             Entry::Memory(at, bytes) => to.number(6).path(at).option(*bytes),
             Entry::Proc => to.number(7),
+            Entry::Node { host, at } => to.number(8).path(host).path(at),
         };
     }
 }
@@ -171,6 +174,7 @@ fn read_entry(from: &mut Reader<'_>) -> io::Result<Entry> {
         5 => Entry::Device(from.path()?),
         6 => Entry::Memory(from.path()?, from.option()?),
         7 => Entry::Proc,
+        8 => Entry::Node { host: from.path()?, at: from.path()? },
         _ => return Err(unknown("entry")),
     })
 }
@@ -320,6 +324,7 @@ mod tests {
                 Entry::Read { host: "/e".into(), at: "/f".into() },
                 Entry::Write { host: "/g".into(), at: "/h".into() },
                 Entry::Device("/dev/null".into()),
+                Entry::Node { host: "/dev/a".into(), at: "/dev/b".into() },
                 Entry::Memory("/dev/shm".into(), Some(3)),
                 Entry::Proc,
             ],

@@ -131,6 +131,13 @@ impl Builder<'_> {
                     false => Ok(mount_bind(path, to)?),
                 }),
             ),
+            Entry::Node { host, at } => attempt(
+                || format!("bind {} at {}", host.display(), at.display()),
+                self.point(at, false).and_then(|to| match self.by_attributes {
+                    true => mounts::attach(mounts::copy(host, Access::AsItIs)?.as_fd(), &to),
+                    false => Ok(mount_bind(host, to)?),
+                }),
+            ),
             Entry::Memory(at, bytes) => {
                 attempt(|| format!("mount {}", at.display()), self.memory(at, *bytes))
             }

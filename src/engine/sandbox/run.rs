@@ -179,8 +179,7 @@ fn plan(
     let mut base = Base::default();
     let (mut entries, mut grants) = (Vec::new(), Vec::new());
     if layout.is_private() {
-        base =
-            pool.base(&spec.view, spec.network, || view::common(&spec.view, spec.network, layout));
+        base = pool.base(spec, || view::common(spec, layout));
         entries = view::own(spec, layout);
     } else if spec.isolation == Wanted::Full {
         grants = view::grants(spec);

@@ -8,7 +8,7 @@ use kiln_cache::Isolation;
 
 use crate::tools::ToolSet;
 
-use super::feature::Feature;
+use super::{device::Devices, feature::Feature};
 
 /// What isolation a caller wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +71,8 @@ pub struct Spec {
     pub inputs: Vec<Bind>,
     /// Which programs it sees.
     pub view: View,
+    /// Devices that it is lent.
+    pub devices: Devices,
     /// Whether it may use the host's network.
     pub network: bool,
     /// Amounts.

@@ -15,10 +15,11 @@ use std::{
 };
 
 use super::{
+    device::Devices,
     feature::Feature,
     init::INIT_WORD,
     plan::{Base, Entry},
-    spec::View,
+    spec::{Spec, View},
 };
 
 /// A starter that waits.
@@ -81,8 +82,15 @@ pub struct Pool {
 #[derive(Debug)]
 struct KnownBase {
     view: View,
+    devices: Devices,
     network: bool,
     base: Base,
+}
+
+impl KnownBase {
+    fn serves(&self, spec: &Spec) -> bool {
+        self.network == spec.network && self.devices == spec.devices && self.view == spec.view
+    }
 }
 
 impl Pool {
@@ -98,20 +106,20 @@ impl Pool {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(starter);
     }
 
-    /// The base for `view`, which `entries` lists if it has not been asked for before: what it holds of the host is looked
+    /// The base of `spec`'s root, which `entries` lists if it has not been asked for before: what it holds of the host is looked
     /// up once.
-    pub(super) fn base(
-        &self,
-        view: &View,
-        network: bool,
-        entries: impl FnOnce() -> Vec<Entry>,
-    ) -> Base {
+    pub(super) fn base(&self, spec: &Spec, entries: impl FnOnce() -> Vec<Entry>) -> Base {
         let mut bases = self.bases.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = bases.iter().find(|one| one.network == network && one.view == *view) {
+        if let Some(known) = bases.iter().find(|one| one.serves(spec)) {
             return known.base.clone();
         }
         let base = Base { id: bases.len() as u64, entries: Some(Arc::new(entries())) };
-        bases.push(KnownBase { view: view.clone(), network, base: base.clone() });
+        bases.push(KnownBase {
+            view: spec.view.clone(),
+            devices: spec.devices.clone(),
+            network: spec.network,
+            base: base.clone(),
+        });
         base
     }
 }

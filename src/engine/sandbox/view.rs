@@ -62,10 +62,10 @@ pub(super) const BUILTIN: &str = "/build/kiln";
 /// Where programs are looked for when the whole host is seen.
 pub(super) const HOST_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// What the private roots of all steps with this view have in common.
-pub(super) fn common(view: &View, network: bool, layout: &Layout) -> Vec<Entry> {
+/// What the private roots of all steps with this view, these devices and this network have in common.
+pub(super) fn common(spec: &Spec, layout: &Layout) -> Vec<Entry> {
     let mut all = Vec::new();
-    match view {
+    match &spec.view {
         View::Host => {
             all.extend(
                 SYSTEM.iter().chain(&SETTINGS).filter_map(|path| as_it_stands(path.as_ref())),
@@ -91,9 +91,11 @@ pub(super) fn common(view: &View, network: bool, layout: &Layout) -> Vec<Entry> 
             all.push(Entry::Read { host: exe.clone(), at: BUILTIN.into() });
         }
     }
+    all.extend(spec.devices.libraries.iter().filter_map(|path| as_it_stands(path)));
     let mut all = without_nested(all);
-    all.extend(own_settings(network));
+    all.extend(own_settings(spec.network));
     all.extend(DEVICES.map(|path| Entry::Device(path.into())));
+    all.extend(spec.devices.entries());
     for (at, target) in [
         ("/dev/fd", "/proc/self/fd"),
         ("/dev/stdin", "/proc/self/fd/0"),
@@ -176,7 +178,7 @@ fn as_it_stands(path: &Path) -> Option<Entry> {
 fn stands_at(entry: &Entry) -> &Path {
     match entry {
         Entry::Folder(at) | Entry::File(at, _) | Entry::Link(at, _) | Entry::Memory(at, _) => at,
-        Entry::Read { at, .. } | Entry::Write { at, .. } => at,
+        Entry::Read { at, .. } | Entry::Write { at, .. } | Entry::Node { at, .. } => at,
         Entry::Device(at) => at,
         Entry::Proc => Path::new("/proc"),
     }
@@ -223,6 +225,7 @@ pub(super) fn grants(spec: &Spec) -> Vec<Grant> {
         all.extend(["/etc/resolv.conf", "/etc/hosts"].map(|path| read(path.as_ref())));
     }
     all.extend(DEVICES.map(|path| Grant { path: path.into(), write: true }));
+    all.extend(spec.devices.grants());
     all.extend(spec.inputs.iter().map(|input| read(&input.host)));
     all
 }

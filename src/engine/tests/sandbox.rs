@@ -16,8 +16,8 @@ use std::{
 
 use kiln_engine::{
     sandbox::{
-        Bind, Cancel, Exit, Feature, INIT_WORD, Isolation, Layout, Limits, Pool, Ran, SandboxError,
-        Spec, View, Wanted, init_main, probe, run,
+        Bind, Cancel, Devices, Exit, Feature, INIT_WORD, Isolation, Layout, Limits, Pool, Ran,
+        SandboxError, Spec, View, Wanted, init_main, probe, run,
     },
     tools,
 };
@@ -133,6 +133,7 @@ impl Step {
             scratch,
             inputs: Vec::new(),
             view: View::Host,
+            devices: Devices::default(),
             network: false,
             limits: Limits { cpus: 1, ..Limits::default() },
             isolation,

@@ -160,6 +160,7 @@ cpus = 2
 memory = "1GiB"
 timeout = "2m"
 retries = 2
+gpus = 4
 env = { L = "${params.l}", N = 1, B = true, D = "${sources.d}" }
 pass_env = ["Z", "A"]
 tools = ["sed", "awk"]
@@ -187,7 +188,7 @@ outputs = ["z", "y"]
     assert_eq!(a.toolchain, Toolchain::Tools(vec!["awk".into(), "sed".into()]));
     assert_eq!((a.resources.cpus, a.resources.memory), (2, Some(1 << 30)));
     assert_eq!(a.resources.timeout, Some(Duration::from_secs(120)));
-    assert_eq!(a.resources.retries, 2);
+    assert_eq!((a.resources.retries, a.resources.gpus), (2, 4));
     assert_eq!((a.determinism, a.network, a.platform), (Determinism::Bitwise, false, true));
 
     let b = graph.step(graph.find("b").unwrap());

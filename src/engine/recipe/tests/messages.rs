@@ -33,7 +33,7 @@ a = { pth = "x" }
 [steps.s]
 run = "true"
 output = ["x"]
-gpus = 1
+gpu = 1
 [steps.v]
 builder = "validate"
 data = "${sources.a}"
@@ -57,16 +57,16 @@ strategy = "canary"
     kiln.toml:9:1: unknown key `output`: a `command` step has no such key
        at «output»
        help: did you mean `outputs`?
-    kiln.toml:10:1: unknown key `gpus`: a `command` step has no such key
-       at «gpus»
-       help: did you mean `cpus`?
+    kiln.toml:10:1: unknown key `gpu`: a `command` step has no such key
+       at «gpu»
+       help: did you mean `gpus`?
     kiln.toml:15:1: unknown key `retires`: builder `validate` has no such key
        at «retires»
        help: did you mean `retries`?
     kiln.toml:16:1: unknown key `files`: builder `validate` has no such key
        at «files»
        note: `files` is for steps that run a program, without `builder`
-       help: its keys: `data`, `suite`, `builder`, `description`, `cpus`, `memory`, `timeout`, `retries`, `determinism`
+       help: its keys: `data`, `suite`, `builder`, `description`, `cpus`, `gpus`, `memory`, `timeout`, `retries`, `determinism`
     kiln.toml:17:1: unknown key `dta`: builder `validate` has no such key
        at «dta»
        help: did you mean `data`?

@@ -441,6 +441,7 @@ retries = -1
 [steps.d]
 run = "x"
 retries = "often"
+gpus = 1.5
 "#), @r###"
     kiln.toml:5:8: `cpus` is out of range: expected a whole number from 1 to 65536, found 0
        at «0»
@@ -471,6 +472,8 @@ retries = "often"
        at «-1»
     kiln.toml:22:11: `retries` has the wrong type: expected a whole number from 0, found the text "often"
        at «"often"»
+    kiln.toml:23:8: `gpus` has the wrong type: expected a whole number from 0, found the number 1.5
+       at «1.5»
     "###);
 }
 

@@ -267,6 +267,7 @@ fn options(graph: &Graph, request: &Request) -> Options {
     let targets = find(&request.targets);
     Options {
         targets: if targets.is_empty() { default_targets(graph) } else { targets },
+        gpus: std::sync::Arc::default(),
         capacity: Capacity { cpus: request.jobs, memory: 1 << 30, gpus: 0 },
         keep_going: request.keep_going,
         again: find(&request.again).into_iter().collect(),
