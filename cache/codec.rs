@@ -8,6 +8,8 @@
 //! of size zero, no untagged or flattened parts.
 
 use bincode::config::{self, Configuration, Fixint, Limit, LittleEndian};
+use bincode::error::DecodeError;
+use bincode::serde::decode_from_slice;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -54,14 +56,28 @@ pub enum FrameError {
     Trailing(u64),
 }
 
-fn configuration() -> Configuration<LittleEndian, Fixint, Limit<MAX_PAYLOAD>> {
-    config::standard().with_little_endian().with_fixed_int_encoding().with_limit::<MAX_PAYLOAD>()
+fn configuration<const LIMIT: usize>() -> Configuration<LittleEndian, Fixint, Limit<LIMIT>> {
+    config::standard().with_little_endian().with_fixed_int_encoding().with_limit::<LIMIT>()
+}
+
+/// The value at the front of a payload, and how many bytes it took.
+///
+/// The library allocates for a length that it reads as far as its limit goes, however few bytes follow. Its limit is
+/// fixed when it is compiled, so there are a few of them: none is more than 16 times what is there, beyond the first.
+fn read<T: DeserializeOwned>(payload: &[u8]) -> Result<(T, usize), DecodeError> {
+    match payload.len() {
+        0..=0xfff => decode_from_slice(payload, configuration::<0x1000>()),
+        0x1000..=0xffff => decode_from_slice(payload, configuration::<0x1_0000>()),
+        0x1_0000..=0xf_ffff => decode_from_slice(payload, configuration::<0x10_0000>()),
+        0x10_0000..=0xff_ffff => decode_from_slice(payload, configuration::<0x100_0000>()),
+        _ => decode_from_slice(payload, configuration::<MAX_PAYLOAD>()),
+    }
 }
 
 /// Puts a value into a frame.
 #[must_use]
 pub fn encode<T: Serialize>(magic: [u8; 4], version: u32, value: &T) -> Vec<u8> {
-    let payload = bincode::serde::encode_to_vec(value, configuration())
+    let payload = bincode::serde::encode_to_vec(value, configuration::<MAX_PAYLOAD>())
         .expect("a framed type serialises without fail: it has no maps and no lengths unknown");
     let mut frame = Vec::with_capacity(HEAD + payload.len() + TAIL);
     frame.extend_from_slice(&magic);
@@ -108,12 +124,23 @@ pub fn decode<T: DeserializeOwned>(
     if blake3::hash(body).as_bytes() != sum {
         return Err(FrameError::Checksum);
     }
-    let (value, consumed) = bincode::serde::decode_from_slice(payload, configuration())
-        .map_err(|error| FrameError::Payload(Box::new(error)))?;
+    let (value, consumed) = read(payload).map_err(|error| FrameError::Payload(Box::new(error)))?;
     match payload.len() - consumed {
         0 => Ok(value),
         rest => Err(FrameError::Trailing(rest as u64)),
     }
+}
+
+/// A frame whose checksum holds, whatever is in it.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn sealed(magic: [u8; 4], version: u32, payload: &[u8]) -> Vec<u8> {
+    let mut frame = magic.to_vec();
+    frame.extend_from_slice(&version.to_le_bytes());
+    frame.extend_from_slice(&(payload.len() as u64).to_le_bytes());
+    frame.extend_from_slice(payload);
+    let sum = blake3::hash(&frame);
+    frame.extend_from_slice(sum.as_bytes());
+    frame
 }
 
 #[cfg(test)]
@@ -124,15 +151,8 @@ mod tests {
 
     const MAGIC: [u8; 4] = *b"TEST";
 
-    /// A frame whose checksum holds, whatever is in it.
     fn sealed(payload: &[u8]) -> Vec<u8> {
-        let mut frame = MAGIC.to_vec();
-        frame.extend_from_slice(&1u32.to_le_bytes());
-        frame.extend_from_slice(&(payload.len() as u64).to_le_bytes());
-        frame.extend_from_slice(payload);
-        let sum = blake3::hash(&frame);
-        frame.extend_from_slice(sum.as_bytes());
-        frame
+        super::sealed(MAGIC, 1, payload)
     }
 
     #[test]
@@ -162,6 +182,19 @@ mod tests {
         let mut changed = frame.clone();
         changed[17] ^= 1;
         assert!(matches!(read(&changed), FrameError::Checksum));
+    }
+
+    #[test]
+    fn a_payload_of_every_size_comes_back() {
+        for bits in 0..25 {
+            for size in [(1usize << bits) - 1, 1 << bits, (1 << bits) + 1] {
+                let value = (size as u64, "x".repeat(size), vec![7u16; size % 1000]);
+                assert!(
+                    decode::<(u64, String, Vec<u16>)>(MAGIC, 1, &encode(MAGIC, 1, &value)).unwrap()
+                        == value
+                );
+            }
+        }
     }
 
     #[test]

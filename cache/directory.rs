@@ -13,6 +13,10 @@ use crate::tree::{Tree, TreeDir, TreeFile, TreeLink};
 /// that a walk fits on a thread's stack, whichever thread it is.
 pub(crate) const MAX_DEPTH: usize = 128;
 
+/// How many files, folders and links a tree may hold. A few listings that name each other twice over stand for more than
+/// any memory holds, so there has to be a bound; no tree that is of use comes near it.
+pub(crate) const MAX_ENTRIES: u64 = 1 << 24;
+
 /// Bytes that are no canonical listing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DirectoryError {
@@ -34,6 +38,9 @@ pub enum DirectoryError {
     /// A folder's own listing is not there.
     #[error("the listing of the folder {0} is missing")]
     Missing(Digest),
+    /// More than a tree may hold, once folders that are in it several times are counted as often.
+    #[error("the listing stands for more than {MAX_ENTRIES} files, folders and links")]
+    Entries,
     /// Folders nested without end.
     #[error("the listing nests folders more than {MAX_DEPTH} deep")]
     Depth,
@@ -41,7 +48,7 @@ pub enum DirectoryError {
 
 /// A decoded `Directory` whose folders are known by digest only.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Listing {
+pub(crate) struct Listing {
     files: Vec<TreeFile>,
     dirs: Vec<(String, Digest, u64)>,
     symlinks: Vec<TreeLink>,
@@ -164,6 +171,15 @@ fn put_children(message: &mut Vec<u8>, tree: &Tree, seen: &mut std::collections:
 
 /// Reads a `Tree` message and checks it against the digest of the tree that it should be.
 pub(crate) fn decode_whole(bytes: &[u8], digest: &Digest) -> Result<Tree, DirectoryError> {
+    decode_within(bytes, digest, MAX_ENTRIES)
+}
+
+/// The same for a tree of at most so many entries.
+pub(crate) fn decode_within(
+    bytes: &[u8],
+    digest: &Digest,
+    room: u64,
+) -> Result<Tree, DirectoryError> {
     let mut reader = Reader(bytes);
     let mut listings: HashMap<Digest, &[u8]> = HashMap::new();
     let root = reader.field(1)?.ok_or(DirectoryError::Form("it has no root"))?;
@@ -174,7 +190,7 @@ pub(crate) fn decode_whole(bytes: &[u8], digest: &Digest) -> Result<Tree, Direct
         listings.insert(Digest::of(child), child);
     }
     reader.end()?;
-    let tree = assemble(root, &listings, 0)?;
+    let tree = assemble(root, &listings, 0, &mut { room })?;
     // One encoding and no other: this also finds folders that nobody refers to.
     if encode_whole(&tree) != bytes {
         return Err(DirectoryError::Form("its folders are not in their order"));
@@ -186,17 +202,20 @@ fn assemble(
     bytes: &[u8],
     listings: &HashMap<Digest, &[u8]>,
     depth: usize,
+    room: &mut u64,
 ) -> Result<Tree, DirectoryError> {
     if depth > MAX_DEPTH {
         return Err(DirectoryError::Depth);
     }
     let listing = decode(bytes)?;
+    let entries = listing.files.len() + listing.dirs.len() + listing.symlinks.len();
+    *room = room.checked_sub(entries as u64).ok_or(DirectoryError::Entries)?;
     let dirs = listing.dirs.into_iter().map(|(name, digest, listing_bytes)| {
         let child = listings.get(&digest).ok_or(DirectoryError::Missing(digest))?;
         if child.len() as u64 != listing_bytes {
             return Err(DirectoryError::Form("a folder's size is not that of its listing"));
         }
-        let tree = assemble(child, listings, depth + 1)?;
+        let tree = assemble(child, listings, depth + 1, room)?;
         Ok(TreeDir { name, digest, listing_bytes, tree })
     });
     Ok(Tree {
@@ -206,7 +225,8 @@ fn assemble(
     })
 }
 
-fn decode(bytes: &[u8]) -> Result<Listing, DirectoryError> {
+/// One folder's listing.
+pub(crate) fn decode(bytes: &[u8]) -> Result<Listing, DirectoryError> {
     let mut reader = Reader(bytes);
     let mut listing = Listing::default();
     while let Some(node) = reader.field(1)? {
@@ -387,6 +407,9 @@ impl<'b> Reader<'b> {
         if size == Some(0) {
             return Err(DirectoryError::Form("a size of 0 is written out"));
         }
+        if size.is_some_and(|size| i64::try_from(size).is_err()) {
+            return Err(DirectoryError::Form("a size is negative"));
+        }
         inner.end()?;
         Ok((digest, size.unwrap_or(0)))
     }
@@ -395,6 +418,44 @@ impl<'b> Reader<'b> {
         if self.0.is_empty() { Ok(()) } else { Err(DirectoryError::Field(self.varint()?)) }
     }
 }
+
+/// Parts of messages, for fuzz tests.
+#[cfg(any(test, fuzzing))]
+mod parts {
+    use super::*;
+
+    impl Listing {
+        /// The message that it was read from.
+        pub(crate) fn encode(self) -> Vec<u8> {
+            let dirs = self.dirs.into_iter().map(|(name, digest, listing_bytes)| TreeDir {
+                name,
+                digest,
+                listing_bytes,
+                tree: Tree::default(),
+            });
+            encode(&Tree { files: self.files, dirs: dirs.collect(), symlinks: self.symlinks })
+        }
+    }
+
+    /// The `Tree` message with these listings, the top's first.
+    #[cfg(test)]
+    pub(crate) fn join(listings: &[Vec<u8>]) -> Vec<u8> {
+        let mut message = Vec::new();
+        for (number, listing) in listings.iter().enumerate() {
+            put_bytes(&mut message, if number == 0 { 1 } else { 2 }, listing);
+        }
+        message
+    }
+
+    /// What the `Tree` message says to be the digest of its top.
+    pub(crate) fn root_of(bytes: &[u8]) -> Option<Digest> {
+        Reader(bytes).field(1).ok().flatten().map(Digest::of)
+    }
+}
+#[cfg(test)]
+pub(crate) use parts::join;
+#[cfg(any(test, fuzzing))]
+pub(crate) use parts::root_of;
 
 #[cfg(test)]
 mod tests {
@@ -443,7 +504,7 @@ mod tests {
     #[test]
     fn a_digest_in_pieces_is_that_of_the_message() {
         let mut tree = sample();
-        let lengths = [0, 1, 127, 128, 16_383, 16_384, u64::MAX];
+        let lengths = [0, 1, 127, 128, 16_383, 16_384, i64::MAX as u64];
         for (number, bytes) in lengths.into_iter().cycle().take(3_000).enumerate() {
             let name = format!("b{number:05}{}", "x".repeat(number % 200));
             let digest = Digest::of(&number.to_le_bytes());
@@ -471,6 +532,33 @@ mod tests {
         let digest = tree.digest();
         assert_eq!(decode_whole(&encode_whole(&tree), &digest).unwrap(), tree);
         assert!(decode_whole(&encode_whole(&tree), &Digest::of(b"other")).is_err());
+    }
+
+    /// A message of `depth` folders, each of which holds the next one twice.
+    fn doubled(depth: usize) -> (Vec<u8>, Digest) {
+        let mut listings = vec![Vec::new()];
+        for _ in 0..depth {
+            let below: &Vec<u8> = &listings[0];
+            let dir = |name: &str| TreeDir {
+                name: name.into(),
+                digest: Digest::of(below),
+                listing_bytes: below.len() as u64,
+                tree: Tree::default(),
+            };
+            let listing = encode(&Tree { dirs: vec![dir("a"), dir("b")], ..Tree::default() });
+            listings.insert(0, listing);
+        }
+        (join(&listings), Digest::of(&listings[0]))
+    }
+
+    #[test]
+    fn a_short_listing_that_stands_for_a_huge_tree_is_refused() {
+        let (small, digest) = doubled(10);
+        let tree = decode_within(&small, &digest, 2046).unwrap();
+        assert_eq!(tree.entry_count(), 2046);
+        assert_eq!(decode_within(&small, &digest, 2045), Err(DirectoryError::Entries));
+        let (huge, digest) = doubled(120);
+        assert_eq!(decode_within(&huge, &digest, 1000), Err(DirectoryError::Entries));
     }
 
     #[test]

@@ -28,6 +28,8 @@ mod directory;
 mod fault;
 mod folder_snapshot;
 mod fsio;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod gc;
 mod holds;
 mod index;

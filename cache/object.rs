@@ -30,6 +30,7 @@ impl fmt::Display for Kind {
 
 /// The name of an object: `file:HEX`, `file:HEX+x` or `tree:HEX`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "Fields")]
 pub struct Object {
     /// File or tree; the same digest of the other kind is another object.
     pub kind: Kind,
@@ -37,6 +38,27 @@ pub struct Object {
     pub digest: Digest,
     /// Whether the file may be executed; always false for a tree.
     pub executable: bool,
+}
+
+/// An object as it is read, before it is one.
+#[derive(Deserialize)]
+#[serde(rename = "Object")]
+struct Fields {
+    kind: Kind,
+    digest: Digest,
+    executable: bool,
+}
+
+impl TryFrom<Fields> for Object {
+    type Error = ObjectError;
+
+    fn try_from(Fields { kind, digest, executable }: Fields) -> Result<Self, ObjectError> {
+        let object = Self { kind, digest, executable };
+        if kind == Kind::Tree && executable {
+            return Err(ObjectError::Form(object.to_string()));
+        }
+        Ok(object)
+    }
 }
 
 impl Object {

@@ -9,7 +9,7 @@ use std::path::Path;
 use rayon::prelude::*;
 
 use crate::digest::Digest;
-use crate::directory::MAX_DEPTH;
+use crate::directory::{MAX_DEPTH, MAX_ENTRIES};
 use crate::fsio::{Fs, FsError};
 use crate::mark::fresh_name;
 use crate::tree::{Tree, TreeDir, TreeFile, TreeLink};
@@ -44,6 +44,9 @@ pub enum Refusal {
     /// Folders nested too deeply.
     #[error("it lies more than {MAX_DEPTH} folders deep")]
     Depth,
+    /// More files, folders and links than a tree may have.
+    #[error("it holds more than {MAX_ENTRIES} files, folders and links")]
+    Entries,
     /// A path that would be too long once it is in the store.
     #[error("its path in the output has more than {MAX_PATH} bytes")]
     Path,
@@ -62,6 +65,7 @@ impl Refusal {
             }
             Self::Link => "write a file or folder there, not a link to one",
             Self::Depth => "write the output with fewer nested folders",
+            Self::Entries => "pack them into fewer, larger files, or into several outputs",
             Self::Path => "write the output with fewer nested folders, or with shorter names",
         }
     }
@@ -154,6 +158,9 @@ pub(crate) fn hash(fs: &Fs, path: &Path, expected: u64) -> Result<(Digest, u64),
 /// the top stays writable, since a folder that is not cannot be renamed.
 pub(crate) fn take_folder(fs: &Fs, top: &Path) -> Result<Tree, ScanError> {
     let tree = Walk { fs, take: true }.folder(top, "", 0).map_err(|error| too_long(error, top))?;
+    if tree.entry_count() > MAX_ENTRIES {
+        return Err(ScanError::Refused(String::new(), Refusal::Entries));
+    }
     match tree.escaping_link() {
         Some((path, target)) => Err(ScanError::Refused(path, Refusal::Escapes(target.to_owned()))),
         None => Ok(tree),

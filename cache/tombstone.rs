@@ -15,9 +15,9 @@ use crate::fsio::mtime_ns;
 use crate::item::Item;
 
 /// First bytes of a file of tombstones.
-const MAGIC: [u8; 4] = *b"KLNT";
+pub(crate) const MAGIC: [u8; 4] = *b"KLNT";
 /// Version of the payload; any change of [`Tombstone`]'s fields raises it.
-const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 1;
 /// How many tombstones one file holds; the latest stay. With 256 files that is 32,768 in all.
 pub(crate) const PER_FILE: usize = 128;
 

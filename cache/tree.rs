@@ -69,11 +69,17 @@ pub(crate) enum Place<'t> {
 }
 
 impl Tree {
-    /// Bytes of all files, in this folder and below.
+    /// Bytes of all files, in this folder and below; a listing may claim more than can be counted.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        let own: u64 = self.files.iter().map(|file| file.bytes).sum();
-        own + self.dirs.iter().map(|dir| dir.tree.bytes()).sum::<u64>()
+        let own = self.files.iter().map(|file| file.bytes);
+        own.chain(self.dirs.iter().map(|dir| dir.tree.bytes())).fold(0, u64::saturating_add)
+    }
+
+    /// How many files, folders and links there are, in this folder and below.
+    pub(crate) fn entry_count(&self) -> u64 {
+        let own = self.files.len() + self.dirs.len() + self.symlinks.len();
+        own as u64 + self.dirs.iter().map(|dir| dir.tree.entry_count()).sum::<u64>()
     }
 
     /// How many files there are, in this folder and below.

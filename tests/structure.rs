@@ -71,7 +71,17 @@ const CRATES: &[Crate] = &[
         may_import: &["kiln-cache", "kiln-engine", "kiln-ml", "kiln-registry"],
         unaware_of: &["tokio"],
     },
+    Crate {
+        name: FUZZING,
+        folder: "tests/fuzzing",
+        root: "lib.rs",
+        may_import: &[],
+        unaware_of: TERMINAL,
+    },
 ];
+
+/// Drives fuzz tests: for the tests of any crate, and for nothing else.
+const FUZZING: &str = "kiln-fuzzing";
 
 /// The only places where `unsafe` may stand.
 const DOORS: &[&str] = &["src/engine/sandbox/", "kernels/", "cache/mapped.rs"];
@@ -131,11 +141,12 @@ fn crates_know_only_those_that_they_may() {
         let ours: BTreeSet<String> =
             dependencies(own.folder, &["dependencies", "build-dependencies", "dev-dependencies"])
                 .into_iter()
-                .filter(|name| name.starts_with("kiln"))
+                .filter(|name| name.starts_with("kiln") && name != FUZZING)
                 .collect();
         let may: BTreeSet<String> = own.may_import.iter().map(|name| (*name).to_owned()).collect();
         assert!(ours.is_subset(&may), "{} imports {ours:?}; it may import {may:?}", own.name);
         let all = dependencies(own.folder, &["dependencies", "build-dependencies"]);
+        assert!(!all.contains(FUZZING), "{} needs {FUZZING} beyond its tests", own.name);
         let known: Vec<&&str> = own.unaware_of.iter().filter(|name| all.contains(**name)).collect();
         assert!(known.is_empty(), "{} is to be unaware of {known:?}", own.name);
     }

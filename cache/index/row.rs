@@ -120,6 +120,30 @@ mod tests {
         Row { name, identity: [4; IDENTITY], payload: b"what it says".to_vec() }
     }
 
+    #[test]
+    fn no_bytes_make_the_reader_break_its_word() {
+        let mut sample = Vec::new();
+        row().write_to(&mut sample);
+        kiln_fuzzing::Fuzz::new("index row").samples([&sample[8..]]).bytes(|bytes| {
+            // With a checksum that holds, whatever is in the head.
+            let mut whole = [&[0; 8], bytes].concat();
+            if let Some(head) = whole.first_chunk_mut::<HEAD>() {
+                let check = checksum(head);
+                head[..8].copy_from_slice(&check);
+            }
+            if let Some(row) = Row::of_bytes(&whole) {
+                let mut again = Vec::new();
+                row.write_to(&mut again);
+                let fill = |bytes: &[u8]| [&bytes[8..9], &bytes[12..]].concat();
+                assert_eq!(
+                    fill(&again),
+                    fill(&whole),
+                    "a row has one encoding, but for three unused bytes"
+                );
+            }
+        });
+    }
+
     fn read(bytes: &[u8], length: usize) -> Option<Row> {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(b"before").unwrap();

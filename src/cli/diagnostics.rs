@@ -63,3 +63,55 @@ pub fn terminal_width() -> usize {
     let size = rustix::termios::tcgetwinsize(std::io::stderr()).ok();
     size.map(|size| usize::from(size.ws_col)).filter(|&columns| columns >= 40).unwrap_or(120)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use kiln_engine::{diagnostic::SourceText, recipe};
+
+    use super::render;
+    use crate::builders::CATALOGUE;
+
+    #[test]
+    fn every_problem_of_any_recipe_can_be_drawn() {
+        let tumour = include_str!("../../recipes/tumour/kiln.toml");
+        let tabs = tumour.replace("    ", "\t").replace('\n', "\r\n");
+        kiln_fuzzing::Fuzz::new("diagnostics")
+            .samples([tumour, &tabs, &format!("\u{feff}{tumour}")])
+            .words([
+                "\n",
+                "\t",
+                "\r",
+                "\r\n",
+                "\"",
+                "\"\"\"",
+                "[steps.a]\n",
+                "run = 1",
+                "${",
+                "}",
+                "${x.y}",
+                "\u{1b}[31m",
+                "\u{0}",
+                "é",
+                "\u{1F600}",
+                "\u{202e}",
+                "e\u{301}",
+                "\u{3042}",
+                "gates",
+                "= [",
+                "{ metric = \"f1\" }",
+            ])
+            .memory(4000, 8 << 20)
+            .texts(|text| {
+                let source =
+                    Arc::new(SourceText { name: "kiln.toml".into(), text: text.to_owned() });
+                if let Err(problems) = recipe::evaluate(&source, &CATALOGUE, &[]) {
+                    for problem in &problems {
+                        let drawn = render(problem);
+                        assert!(drawn.contains("error"), "{drawn}");
+                    }
+                }
+            });
+    }
+}

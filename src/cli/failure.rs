@@ -46,6 +46,9 @@ impl From<Exit> for ExitCode {
     }
 }
 
+/// More problems than this are of one kind, and nobody reads them.
+const SHOWN: usize = 50;
+
 /// Why a command could not do what was asked.
 #[derive(Debug)]
 pub struct Failure {
@@ -91,13 +94,18 @@ impl Failure {
             };
             print_json(&document);
         } else {
-            for (number, problem) in self.problems.iter().enumerate() {
+            for (number, problem) in self.problems.iter().take(SHOWN).enumerate() {
                 let gap = if number > 0 { "\n" } else { "" };
                 anstream::eprintln!("{gap}{}", diagnostics::render(problem));
             }
             if self.problems.len() > 1 {
                 let count = style::counted(self.problems.len(), "problem");
-                anstream::eprintln!("\n{}", style::paint(style::BAD, format!("{count} found")));
+                let rest = match self.problems.len() > SHOWN {
+                    true => format!("; the first {SHOWN} are shown, --json prints all"),
+                    false => String::new(),
+                };
+                let found = format!("{count} found{rest}");
+                anstream::eprintln!("\n{}", style::paint(style::BAD, found));
             }
         }
         self.exit

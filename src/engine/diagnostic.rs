@@ -79,7 +79,7 @@ impl Diagnostic {
     /// A problem without a place.
     pub fn new(message: impl Into<String>) -> Self {
         Self {
-            message: message.into(),
+            message: one_line(message.into()),
             at: None,
             label: String::new(),
             related: Vec::new(),
@@ -92,14 +92,14 @@ impl Diagnostic {
     #[must_use]
     pub fn at(mut self, location: Location, label: impl Into<String>) -> Self {
         self.at = Some(location);
-        self.label = label.into();
+        self.label = one_line(label.into());
         self
     }
 
     /// Adds another place.
     #[must_use]
     pub fn related(mut self, location: Location, label: impl Into<String>) -> Self {
-        self.related.push((location, label.into()));
+        self.related.push((location, one_line(label.into())));
         self
     }
 
@@ -124,6 +124,31 @@ impl Diagnostic {
             Some(near) => self.help(format!("did you mean `{near}`?")),
             None => self,
         }
+    }
+}
+
+/// What the user wrote may have any character in it; a message is one line, and says nothing to the terminal.
+fn one_line(text: String) -> String {
+    if !text.contains(char::is_control) {
+        return text;
+    }
+    let mut line = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        if c.is_control() {
+            line.extend(c.escape_default());
+        } else {
+            line.push(c);
+        }
+    }
+    line
+}
+
+/// A text of the user's as a message quotes it: no more of it than a person reads.
+pub(crate) fn shortened(text: &str) -> String {
+    const SHOWN: usize = 100;
+    match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
     }
 }
 
@@ -197,6 +222,12 @@ mod tests {
         assert_eq!(source.line_column(2), (1, 2));
         assert_eq!(source.line_column(7), (2, 1));
         assert_eq!(source.line_column(999), (2, 6));
+    }
+
+    #[test]
+    fn a_message_is_one_line_whatever_the_user_wrote() {
+        let problem = Diagnostic::new("no `a\nb`\u{1b}[31m");
+        assert_eq!(problem.message, "no `a\\nb`\\u{1b}[31m");
     }
 
     #[test]

@@ -98,7 +98,7 @@ pub fn identity(cache: Option<&Path>) -> HostIdentity {
 }
 
 /// Names and values of an `os-release` file.
-fn release(text: &str) -> BTreeMap<String, String> {
+pub(crate) fn release(text: &str) -> BTreeMap<String, String> {
     text.lines()
         .filter_map(|line| line.split_once('='))
         .map(|(name, value)| (name.to_owned(), value.trim_matches(['"', '\'']).to_owned()))
@@ -265,7 +265,8 @@ impl Stamp {
     /// The present one; a file that is not there has one too.
     pub(crate) fn of(path: &Path) -> Self {
         let numbers = fs::metadata(path).map_or([0; 5], |meta| {
-            let nanos = |seconds: i64, nanos: i64| seconds.wrapping_mul(1_000_000_000) + nanos;
+            let nanos =
+                |seconds: i64, nanos: i64| seconds.wrapping_mul(1_000_000_000).wrapping_add(nanos);
             [
                 meta.dev() as i64,
                 meta.ino() as i64,

@@ -359,6 +359,42 @@ mod tests {
     }
 
     #[test]
+    fn no_folder_makes_the_reader_break_its_word() {
+        const END: &[u8] = b"|END|";
+        let (dir, _) = saved();
+        let [document, weights] =
+            [DOCUMENT_FILE, WEIGHTS_FILE].map(|name| std::fs::read(dir.path().join(name)).unwrap());
+        let sample = [&document[..], END, &weights[..]].concat();
+        kiln_fuzzing::Fuzz::new("model")
+            .samples([sample])
+            .words([
+                "1e400",
+                "-1",
+                "4294967295",
+                "[",
+                "{",
+                "\"",
+                "null",
+                "true",
+                "F64",
+                "BF16",
+                "\\u0000",
+            ])
+            .bytes(|bytes| {
+                let at = bytes.windows(END.len()).position(|part| part == END);
+                let Some(at) = at else { return };
+                let (text, weights) = (&bytes[..at], &bytes[at + END.len()..]);
+                let Ok(model) = Model::parse(Path::new("m"), text, weights) else { return };
+                let _ = model.probabilities(&vec![1.0; model.features().len()], 1);
+                let again = weights::encode(&model.network.layers, &model.standardisation).unwrap();
+                let text = serde_json::to_vec(&model.document).unwrap();
+                let read = Model::parse(Path::new("m"), &text, &again);
+                assert_eq!(read.expect("what was written is read"), model);
+                let _ = card::card(&model.document, &model.standardisation, model.parameters());
+            });
+    }
+
+    #[test]
     fn no_damage_to_a_file_panics() {
         let (dir, model) = saved();
         let files =

@@ -373,6 +373,35 @@ mod tests {
         Table::parse(text.as_bytes().to_vec()).unwrap()
     }
 
+    #[test]
+    fn no_bytes_make_the_reader_break_its_word() {
+        kiln_fuzzing::Fuzz::new("table")
+            .samples([
+                &b"a,b,c\n1,2,3\n4,5,6\n"[..],
+                b"a,b\r\n\"x\"\"y\",\"1\n2\"\r\n\r\n,\r\n",
+                b"\xef\xbb\xbfid,\xc3\xa9\n1,\xff\n",
+                b"a\n\"",
+            ])
+            .words(["\"", ",", "\n", "\r", "\r\n", "\"\"", "1e309", "nan", "\u{feff}"])
+            .bytes(|bytes| match Table::parse(bytes.to_vec()) {
+                Ok(table) => {
+                    for row in 0..table.rows() {
+                        let raw = table.raw(row);
+                        assert!(bytes.windows(raw.len().max(1)).any(|part| part == raw));
+                        assert!(table.line(row) <= bytes.len() as u64 + 1);
+                        for column in 0..table.columns().len() {
+                            let _ = shortened(table.text(row, column));
+                        }
+                    }
+                    for (place, name) in table.columns().iter().enumerate() {
+                        assert_eq!(table.column(name).unwrap(), place);
+                        let _ = table.numbers(place).map_err(|error| error.to_string());
+                    }
+                }
+                Err(error) => assert!(!error.to_string().contains('\n')),
+            });
+    }
+
     fn refusal(text: &[u8]) -> String {
         Table::parse(text.to_vec()).unwrap_err().to_string()
     }

@@ -114,6 +114,58 @@ mod tests {
     use super::*;
     use crate::fixture;
 
+    #[test]
+    fn no_suite_and_no_data_make_the_judge_panic() {
+        let full = "[table]\nmin_rows = 1\nmax_rows = 9\nextra_columns = \"reject\"\n\
+            null_values = [\"\", \"NA\"]\nseverity = \"warning\"\n[columns.a]\ntype = \"integer\"\n\
+            min = 0\nmax = 9\nmax_nulls = \"2%\"\nmax_violations = 3\nunique = true\n\
+            severity = { unique = \"warning\" }\n[columns.d]\ntype = \"date\"\nmin = \"2024-01-31\"\n\
+            [columns.s]\ntype = \"string\"\nallowed = [\"x\", \"y\"]\n[columns.b]\ntype = \"boolean\"\n\
+            required = false\n|a,d,s,b\n1,2024-02-01,x,true\n,NA,é,0\n10,2023-02-29,<b>,no\n";
+        kiln_fuzzing::Fuzz::new("suite")
+            .samples([full, "[columns.a]\n|a\n1\n", "[table]\nmin_rows = -1\n|"])
+            .words([
+                "|",
+                "\n",
+                "\"",
+                "[columns.",
+                "]",
+                "= 1e400",
+                "\"1e400%\"",
+                "0x7f",
+                "nan",
+                "\"2024-02-30\"",
+                "\u{feff}",
+                "é",
+                "[[",
+                "{",
+                "\"\"\"",
+            ])
+            .memory(2000, 4 << 20)
+            .texts(|text| {
+                let (suite, data) = text.split_once('|').unwrap_or((text, ""));
+                let suite = match suite::read(suite) {
+                    Ok(suite) => suite,
+                    Err(problems) => {
+                        assert!(!problems.is_empty(), "an error says something");
+                        let lines = text.matches('\n').count() + 1;
+                        assert!(problems.iter().all(|one| (1..=lines).contains(&one.line)));
+                        return;
+                    }
+                };
+                let table = Table::parse(data.as_bytes().to_vec());
+                let findings = match &table {
+                    Ok(table) => judge::judge(&suite, table),
+                    Err(error) => judge::unreadable(&suite, error),
+                };
+                let verdict = report::verdict(&findings);
+                assert!(!verdict.reason.contains('\n'), "{}", verdict.reason);
+                let table = table.as_ref().ok();
+                let report = report::Report::new(&verdict, "", "", &suite, table, &findings);
+                let _ = (report.page(), output::json(&report));
+            });
+    }
+
     struct Validated {
         verdict: Verdict,
         report: serde_json::Value,

@@ -11,6 +11,8 @@
 mod deployments;
 mod disk;
 mod document;
+#[cfg(test)]
+mod fuzz;
 mod manifest;
 mod name;
 mod record;

@@ -10,7 +10,7 @@ use super::{
     names,
     paths::Spelled,
     problems::Problems,
-    read::{Node, no_references, spelled, text, wrong_type},
+    read::{Node, misspelt, no_references, spelled, text, wrong_type},
 };
 
 /// A step that runs a program.
@@ -45,15 +45,18 @@ pub(super) struct OutputDecl {
     pub(super) file: String,
 }
 
-/// Reads the keys of the `command` step called `step` whose header is `at`.
+/// Reads the keys of the `command` step called `step` whose header is `at`; unknown ones, which are not among `valid`, have
+/// been reported.
 pub(super) fn read<'a>(
     step: &str,
     at: Range<usize>,
     table: &'a DeTable<'a>,
+    valid: &[&str],
     problems: &mut Problems,
 ) -> Command<'a> {
     let run = match table.get("run") {
         Some(node) => run(node, problems),
+        None if misspelt(table, "run", valid) => None,
         None => {
             let problem = problems
                 .at(

@@ -9,7 +9,7 @@ use toml::{
 
 use super::{names, problems::Problems};
 use crate::{
-    diagnostic::Diagnostic,
+    diagnostic::{Diagnostic, shortened},
     graph::{Part, Value},
 };
 
@@ -37,7 +37,8 @@ pub(super) fn override_with(
         let Some(parameter) = params.get_mut(name.as_str()) else {
             let mut known: Vec<&str> = params.keys().copied().collect();
             known.sort_unstable();
-            let problem = Diagnostic::new(format!("--set names the unknown parameter `{name}`"));
+            let problem =
+                Diagnostic::new(format!("--set names the unknown parameter `{}`", shortened(name)));
             let problem = match known.is_empty() {
                 true => problem.help("this recipe has no [params]"),
                 false => problems.suggest(problem, name, &known, "its parameters"),
@@ -53,9 +54,13 @@ pub(super) fn override_with(
             }
             Err(why) => {
                 let place = problems.place(parameter.default_at.clone());
-                let problem = Diagnostic::new(format!("--set {name}={text} has the wrong type"))
-                    .note(why)
-                    .related(place, format!("the default is {}", describe(&parameter.value)));
+                let problem = Diagnostic::new(format!(
+                    "--set {}={} has the wrong type",
+                    shortened(name),
+                    shortened(text)
+                ))
+                .note(why)
+                .related(place, format!("the default is {}", describe(&parameter.value)));
                 problems.push(problem);
             }
         }
@@ -64,7 +69,7 @@ pub(super) fn override_with(
 
 /// Reads `text` as a value of the type that `default` has.
 fn read(text: &str, default: &Value) -> Result<Value, String> {
-    let wrong = || format!("expected {}, found `{text}`", type_name(default));
+    let wrong = || format!("expected {}, found `{}`", type_name(default), shortened(text));
     if let Value::Text(_) = default {
         return Ok(Value::text(text));
     }
@@ -207,10 +212,10 @@ pub(super) fn describe(value: &Value) -> String {
         Value::Bool(value) => format!("`{value}`"),
         Value::Int(_) | Value::Float(_) => format!("the number {}", canonical(value)),
         Value::Text(parts) => match parts.as_slice() {
-            [] | [Part::Text(_)] => format!("the text {}", quoted(value)),
+            [] | [Part::Text(_)] => format!("the text {}", shortened(&quoted(value))),
             _ => "text with references".to_owned(),
         },
-        Value::List(_) => format!("the list {}", canonical(value)),
+        Value::List(_) => format!("the list {}", shortened(&canonical(value))),
         Value::Table(_) => "a table".to_owned(),
         Value::Input(_) => "a reference".to_owned(),
     }

@@ -16,8 +16,8 @@ use super::{
     problems::{Problems, enumerate},
     quantity,
     read::{
-        KeyNode, Node, header, literal, no_references, quantity, spelled, text, unknown_keys, word,
-        wrong_type,
+        KeyNode, Node, header, literal, misspelt, no_references, quantity, spelled, text,
+        unknown_keys, word, wrong_type,
     },
 };
 use crate::{
@@ -128,15 +128,6 @@ pub(super) fn recipe<'a>(table: &'a DeTable<'a>, problems: &mut Problems) -> Rec
         steps,
         deployments,
     }
-}
-
-/// Whether an unknown key of `table` was probably meant to be `wanted`.
-fn misspelt(table: &DeTable<'_>, wanted: &str, valid: &[&str]) -> bool {
-    table
-        .keys()
-        .map(|key| key.get_ref().as_ref())
-        .filter(|key| !valid.contains(key))
-        .any(|key| nearest(key, valid.iter().copied()) == Some(wanted))
 }
 
 /// The table called `name`, if it is there.
@@ -296,6 +287,9 @@ fn step<'a>(key: &'a KeyNode<'a>, node: &'a Node<'a>, problems: &mut Problems) -
     };
     let builder = table.get("builder");
     if builder.is_none() && !table.contains_key("run") {
+        if report_misspelt_work(table, problems) {
+            return broken;
+        }
         let problem = problems
             .at(at, format!("step `{name}` has neither `builder` nor `run`"), "it would do nothing")
             .help(
@@ -323,7 +317,7 @@ fn step<'a>(key: &'a KeyNode<'a>, node: &'a Node<'a>, problems: &mut Problems) -
             let mut valid: Vec<&str> = language::names(language::STEP).collect();
             valid.extend(language::names(language::COMMAND));
             unknown_keys(table, &valid, "a `command` step", "its keys", problems);
-            let command = command::read(name, at.clone(), table, problems);
+            let command = command::read(name, at.clone(), table, &valid, problems);
             if command.network {
                 if let Some((Determinism::Bitwise, span)) = stated {
                     let problem = problems
@@ -350,6 +344,58 @@ fn step<'a>(key: &'a KeyNode<'a>, node: &'a Node<'a>, problems: &mut Problems) -
         }
     };
     StepDecl { name, at, resources, determinism, work }
+}
+
+/// What other tools call what is `run` or `builder` here.
+const CALLED_ELSEWHERE: [(&str, &str); 8] = [
+    ("cmd", "run"),
+    ("cmds", "run"),
+    ("command", "run"),
+    ("exec", "run"),
+    ("script", "run"),
+    ("shell", "run"),
+    ("type", "builder"),
+    ("uses", "builder"),
+];
+
+/// Reports a key that was probably meant to say what a step does, and with it every other unknown one; says whether
+/// there is one. `table` has neither `run` nor `builder`.
+fn report_misspelt_work(table: &DeTable<'_>, problems: &mut Problems) -> bool {
+    let valid: Vec<&str> =
+        language::names(language::STEP).chain(language::names(language::COMMAND)).collect();
+    let meant = |name: &str| {
+        let elsewhere = CALLED_ELSEWHERE.iter().find(|(other, _)| *other == name);
+        elsewhere.map(|(_, here)| *here).or_else(|| nearest(name, valid.iter().copied()))
+    };
+    let found = table
+        .keys()
+        .filter(|key| !valid.contains(&key.get_ref().as_ref()))
+        .filter_map(|key| Some((key, meant(key.get_ref())?)))
+        .find(|(_, here)| matches!(*here, "run" | "builder"));
+    let Some((misspelt, here)) = found else { return false };
+    let problem = problems
+        .at(
+            misspelt.span(),
+            format!("unknown key `{}`", misspelt.get_ref()),
+            "a step has no such key, and nothing else says what it does",
+        )
+        .help(format!("did you mean `{here}`?"));
+    problems.push(problem);
+    // Without its builder's name nothing is known of a builder's arguments.
+    if here == "run" {
+        for key in table.keys().filter(|key| key.span() != misspelt.span()) {
+            let name = key.get_ref().as_ref();
+            if !valid.contains(&name) {
+                let problem = problems.at(
+                    key.span(),
+                    format!("unknown key `{name}`"),
+                    "a `command` step has no such key",
+                );
+                problems.push(problems.suggest(problem, name, &valid, "its keys"));
+            }
+        }
+    }
+    true
 }
 
 fn read_resources(table: &DeTable<'_>, problems: &mut Problems) -> Resources {

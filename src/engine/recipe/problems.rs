@@ -65,6 +65,16 @@ impl Problems {
         problem.help(format!("{list}: {}", enumerate(known)))
     }
 
+    /// Names to suggest from, sorted; none where nothing is suggested any more.
+    pub(super) fn known<'n>(&self, names: impl Iterator<Item = &'n str>) -> Vec<&'n str> {
+        if self.found.len() >= SUGGESTIONS {
+            return Vec::new();
+        }
+        let mut names: Vec<&str> = names.collect();
+        names.sort_unstable();
+        names
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.found.is_empty()
     }

@@ -14,7 +14,10 @@ use super::{
     paths::{self, Spelled},
     problems::{Problems, enumerate},
 };
-use crate::{diagnostic::Diagnostic, graph::Value};
+use crate::{
+    diagnostic::{Diagnostic, nearest},
+    graph::Value,
+};
 
 /// A value with its place.
 pub(super) type Node<'a> = Spanned<DeValue<'a>>;
@@ -108,6 +111,15 @@ pub(super) fn unknown_keys(
         }
     }
     sound
+}
+
+/// Whether an unknown key of `table` was probably meant to be `wanted`.
+pub(super) fn misspelt(table: &DeTable<'_>, wanted: &str, valid: &[&str]) -> bool {
+    table
+        .keys()
+        .map(|key| key.get_ref().as_ref())
+        .filter(|key| !valid.contains(key))
+        .any(|key| nearest(key, valid.iter().copied()) == Some(wanted))
 }
 
 /// What is said of a value of the wrong type.

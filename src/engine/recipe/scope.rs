@@ -8,7 +8,7 @@ use super::{
     params::{Parameter, Params},
     problems::{Problems, enumerate},
     read::Node,
-    spans,
+    spans::Spelling,
     template::{self, Flaw, Mention, Piece},
 };
 use crate::{diagnostic::Diagnostic, graph::SourceId};
@@ -71,8 +71,9 @@ impl<'a> View<'_, 'a> {
         }
         let (pieces, flaws) = template::pieces(value);
         let mut sound = flaws.is_empty();
+        let spelling = Spelling::new(problems.text(), node.span(), value);
         for flaw in flaws {
-            let problem = flawed(node, value, flaw, problems);
+            let problem = flawed(&spelling, value, flaw, problems);
             problems.push(problem);
         }
         let mut bits = Vec::with_capacity(pieces.len());
@@ -80,8 +81,7 @@ impl<'a> View<'_, 'a> {
             match piece {
                 Piece::Text(text) => bits.push(Bit::Text(text)),
                 Piece::Reference(mention) => {
-                    let span =
-                        spans::inside(problems.text(), node.span(), value, mention.range.clone());
+                    let span = spelling.of(mention.range.clone());
                     match self.scope.resolve(&mention, self.own, span.clone(), problems) {
                         Some(target) => {
                             if let Target::Output(step, _) = target {
@@ -98,18 +98,17 @@ impl<'a> View<'_, 'a> {
     }
 }
 
-fn flawed(node: &Node<'_>, value: &str, flaw: Flaw, problems: &Problems) -> Diagnostic {
+fn flawed(spelling: &Spelling, value: &str, flaw: Flaw, problems: &Problems) -> Diagnostic {
     let dollar = "for a literal `${`, as in a shell variable, write `$${`; `$NAME` needs no care";
-    let place = |range| spans::inside(problems.text(), node.span(), value, range);
     match flaw {
         Flaw::Open(range) => problems
-            .at(place(range), "a reference without an end", "no `}` follows on this line")
+            .at(spelling.of(range), "a reference without an end", "no `}` follows on this line")
             .help(dollar),
         Flaw::NoName(range) => {
             let written = value[range.clone()].to_owned();
             problems
                 .at(
-                    place(range),
+                    spelling.of(range),
                     format!("`{written}` is not a reference"),
                     "expected names and dots, as in `${sources.data}`, `${step}`, `${step.output}`",
                 )
@@ -151,7 +150,7 @@ impl<'a> Scope<'a> {
             ("params", Some(name)) => match self.params.get(name) {
                 Some(parameter) => parameter.as_ref().map(Target::Parameter),
                 None => {
-                    let known = sorted(self.params.keys().copied());
+                    let known = problems.known(self.params.keys().copied());
                     self.unknown("parameter", name, &known, span, problems);
                     None
                 }
@@ -159,7 +158,7 @@ impl<'a> Scope<'a> {
             ("sources", Some(name)) => match self.sources.get(name) {
                 Some(source) => Some(Target::Source(*source)),
                 None => {
-                    let known = sorted(self.sources.keys().copied());
+                    let known = problems.known(self.sources.keys().copied());
                     self.unknown("source", name, &known, span, problems);
                     None
                 }
@@ -275,7 +274,7 @@ impl<'a> Scope<'a> {
         span: Range<usize>,
         problems: &mut Problems,
     ) {
-        let known = sorted(self.steps.keys().copied());
+        let known = problems.known(self.steps.keys().copied());
         let problem = problems.at(
             span,
             format!("unknown step `{step}`"),
@@ -315,10 +314,4 @@ impl<'a> Scope<'a> {
         let problem = problems.suggest(problem, name, known, &format!("its {what}s"));
         problems.push(problem);
     }
-}
-
-fn sorted<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
-    let mut names: Vec<&str> = names.collect();
-    names.sort_unstable();
-    names
 }

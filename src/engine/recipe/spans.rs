@@ -5,30 +5,48 @@
 
 use std::ops::Range;
 
-/// The part of `text` that spells `piece`, a byte range of `value`, where `span` spells all of `value`.
-///
-/// Falls back to `span` where text and value cannot be matched.
-pub(super) fn inside(
-    text: &str,
+/// How a string value is spelled in a text.
+pub(super) struct Spelling {
     span: Range<usize>,
-    value: &str,
-    piece: Range<usize>,
-) -> Range<usize> {
-    let Some(raw) = text.get(span.clone()) else { return span };
-    // Nearly every string is written as it is, between single quotes or double ones.
-    if raw.len() == value.len() + 2 && raw.get(1..raw.len() - 1) == Some(value) {
-        return span.start + 1 + piece.start..span.start + 1 + piece.end;
-    }
-    match starts(raw, value) {
-        Some(starts) => {
-            let from = starts.get(piece.start).copied();
-            let to = starts.get(piece.end).copied();
-            match (from, to) {
-                (Some(from), Some(to)) if from <= to => span.start + from..span.start + to,
-                _ => span,
+    letters: Letters,
+}
+
+enum Letters {
+    /// As the value is, between two quotes.
+    Plain,
+    /// For every byte of the value, and its end, where its spelling starts.
+    At(Vec<usize>),
+    /// They cannot be matched.
+    Unknown,
+}
+
+impl Spelling {
+    /// Of `value`, which `span` of `text` spells.
+    pub(super) fn new(text: &str, span: Range<usize>, value: &str) -> Self {
+        let letters = match text.get(span.clone()) {
+            // Nearly every string is written as it is, between single quotes or double ones.
+            Some(raw)
+                if raw.len() == value.len() + 2 && raw.get(1..raw.len() - 1) == Some(value) =>
+            {
+                Letters::Plain
             }
+            Some(raw) => starts(raw, value).map_or(Letters::Unknown, Letters::At),
+            None => Letters::Unknown,
+        };
+        Self { span, letters }
+    }
+
+    /// The part of the text that spells `piece`, a byte range of the value; where that cannot be told, all of it.
+    pub(super) fn of(&self, piece: Range<usize>) -> Range<usize> {
+        let start = self.span.start;
+        match &self.letters {
+            Letters::Plain => start + 1 + piece.start..start + 1 + piece.end,
+            Letters::At(starts) => match (starts.get(piece.start), starts.get(piece.end)) {
+                (Some(from), Some(to)) if from <= to => start + from..start + to,
+                _ => self.span.clone(),
+            },
+            Letters::Unknown => self.span.clone(),
         }
-        None => span,
     }
 }
 
@@ -97,7 +115,7 @@ mod tests {
         let value = node.get_ref().as_str().unwrap();
         let start = value.find('@').unwrap();
         let end = value.rfind('@').unwrap() + 1;
-        text[inside(text, node.span(), value, start..end)].to_owned()
+        text[Spelling::new(text, node.span(), value).of(start..end)].to_owned()
     }
 
     #[test]
@@ -117,8 +135,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_matched_is_the_whole_value() {
-        assert_eq!(inside("\"ab\"", 0..4, "zz", 0..1), 0..4);
-        assert_eq!(inside("\"", 0..1, "", 0..0), 0..1);
-        assert_eq!(inside("", 5..9, "", 0..0), 5..9);
+        assert_eq!(Spelling::new("\"ab\"", 0..4, "zz").of(0..1), 0..4);
+        assert_eq!(Spelling::new("\"", 0..1, "").of(0..0), 0..1);
+        assert_eq!(Spelling::new("", 5..9, "").of(0..0), 5..9);
     }
 }

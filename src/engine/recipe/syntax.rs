@@ -16,8 +16,8 @@ pub(super) fn document<'a>(text: &'a str, problems: &mut Problems) -> Option<Spa
         let span = error.span().unwrap_or(text.len()..text.len());
         let span = on_characters(text, span.start, span.end);
         // One mistake often makes the parser stumble more than once on its line.
-        let line = text[..span.start].bytes().filter(|&b| b == b'\n').count();
-        if last_line == Some(line) {
+        let line_start = text[..span.start].rfind('\n').map_or(0, |newline| newline + 1);
+        if last_line == Some(line_start) {
             continue;
         }
         let duplicate = error.message().starts_with("duplicate key");
@@ -25,8 +25,7 @@ pub(super) fn document<'a>(text: &'a str, problems: &mut Problems) -> Option<Spa
         if duplicate && repeated_table.contains(&span.start) {
             continue;
         }
-        last_line = Some(line);
-        let line_start = text[..span.start].rfind('\n').map_or(0, |newline| newline + 1);
+        last_line = Some(line_start);
         if duplicate && text[line_start..].trim_start().starts_with('[') {
             let end = text[span.end..].find("\n[").map_or(text.len(), |next| span.end + next);
             repeated_table = span.end..end;

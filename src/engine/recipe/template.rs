@@ -36,6 +36,8 @@ pub(super) fn pieces(text: &str) -> (Vec<Piece<'_>>, Vec<Flaw>) {
     let mut pieces = Vec::new();
     let mut flaws = Vec::new();
     let mut at = 0;
+    // Where the next `}` or line end is; looked for once, however many `${` stand in front of it.
+    let mut stop = 0;
     while let Some(found) = text[at..].find("${") {
         let open = at + found;
         // `$${` is a literal `${`: the dollar in front goes, what follows stays.
@@ -46,16 +48,18 @@ pub(super) fn pieces(text: &str) -> (Vec<Piece<'_>>, Vec<Flaw>) {
             continue;
         }
         push_text(&mut pieces, &text[at..open]);
-        let body = &text[open + 2..];
-        let stop = body.find(['}', '\n']).unwrap_or(body.len());
-        if !body[stop..].starts_with('}') || body[..stop].contains("${") {
+        let from = open + 2;
+        if stop < from {
+            stop = text[from..].find(['}', '\n']).map_or(text.len(), |found| from + found);
+        }
+        if !text[stop..].starts_with('}') || text[from..stop].contains("${") {
             flaws.push(Flaw::Open(open..open + 2));
-            at = open + 2;
+            at = from;
             continue;
         }
-        let range = open..open + 2 + stop + 1;
+        let range = open..stop + 1;
         at = range.end;
-        let name = &body[..stop];
+        let name = &text[from..stop];
         if name.split('.').all(is_word) {
             pieces.push(Piece::Reference(Mention { name, range }));
         } else {

@@ -17,6 +17,8 @@ mod device;
 mod epoch;
 mod feature;
 mod filter;
+#[cfg(test)]
+mod fuzz;
 mod ground;
 mod init;
 mod kernel;

@@ -120,7 +120,7 @@ impl Plan {
     pub(super) fn decode(bytes: &[u8]) -> io::Result<Self> {
         let mut from = Reader::new(bytes);
         let from = &mut from;
-        Ok(Self {
+        let plan = Self {
             argv: list(from, Reader::text)?,
             env: list(from, |from| Ok((from.text()?, from.text()?)))?,
             program: read_option_path(from)?,
@@ -143,7 +143,9 @@ impl Plan {
             },
             entries: list(from, read_entry)?,
             grants: list(from, |from| Ok(Grant { path: from.path()?, write: from.flag()? }))?,
-        })
+        };
+        from.end()?;
+        Ok(plan)
     }
 }
 
@@ -190,6 +192,9 @@ fn option_path(to: &mut Writer, path: Option<&Path>) {
 fn read_option_path(from: &mut Reader<'_>) -> io::Result<Option<PathBuf>> {
     let some = from.flag()?;
     let path = from.path()?;
+    if !some && !path.as_os_str().is_empty() {
+        return Err(unknown("path"));
+    }
     Ok(some.then_some(path))
 }
 
@@ -198,6 +203,10 @@ fn list<'a, T>(
     one: impl Fn(&mut Reader<'a>) -> io::Result<T>,
 ) -> io::Result<Vec<T>> {
     (0..from.count()?).map(|_| one(from)).collect()
+}
+
+fn errno(from: &mut Reader<'_>) -> io::Result<i32> {
+    i32::try_from(from.number()?).map_err(|_| unknown("error"))
 }
 
 /// What the starter says.
@@ -257,8 +266,8 @@ impl Report {
         let text = |from: &mut Reader<'_>| {
             from.bytes().map(|bytes| String::from_utf8_lossy(bytes).into_owned())
         };
-        Ok(match from.number()? {
-            0 => Self::Failed { action: text(&mut from)?, errno: from.number()? as i32 },
+        let report = match from.number()? {
+            0 => Self::Failed { action: text(&mut from)?, errno: errno(&mut from)? },
             1 => Self::NoProgram { program: text(&mut from)?, path: text(&mut from)? },
             2 => {
                 let (kind, value) = (from.number()?, from.number()?);
@@ -286,7 +295,9 @@ impl Report {
                 Self::Probed { feature, result: if works { Ok(text) } else { Err(text) } }
             }
             _ => return Err(unknown("report")),
-        })
+        };
+        from.end()?;
+        Ok(report)
     }
 }
 

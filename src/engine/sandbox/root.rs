@@ -292,6 +292,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn no_line_of_mounts_makes_its_reader_panic() {
+        kiln_fuzzing::Fuzz::new("mounts")
+            .samples([r"36 35 98:0 /m /a\040b rw,nosuid,noexec,relatime master:1 - ext4 /dev/r rw"])
+            .words(["\\", "\\999", " ", "é", ",", "-"])
+            .texts(|line| drop(mount_of(line)));
+    }
+
+    #[test]
     fn a_mount_is_read_with_its_spaces_and_its_locked_flags() {
         let line = r"36 35 98:0 /m /a\040b rw,nosuid,noexec,relatime master:1 - ext4 /dev/r rw";
         let (point, flags) = mount_of(line).unwrap();

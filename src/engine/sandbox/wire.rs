@@ -119,7 +119,11 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn flag(&mut self) -> io::Result<bool> {
-        Ok(self.take(1)? != [0])
+        match self.take(1)? {
+            [0] => Ok(false),
+            [1] => Ok(true),
+            _ => Err(io::Error::new(io::ErrorKind::InvalidData, "a flag is neither 0 nor 1")),
+        }
     }
 
     pub(super) fn bytes(&mut self) -> io::Result<&'a [u8]> {
@@ -138,7 +142,18 @@ impl<'a> Reader<'a> {
     pub(super) fn option(&mut self) -> io::Result<Option<u64>> {
         let some = self.flag()?;
         let value = self.number()?;
+        if !some && value != 0 {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "what is absent has a value"));
+        }
         Ok(some.then_some(value))
+    }
+
+    /// Sees that nothing is left over.
+    pub(super) fn end(&self) -> io::Result<()> {
+        match self.rest {
+            [] => Ok(()),
+            _ => Err(io::Error::new(io::ErrorKind::InvalidData, "a message is too long")),
+        }
     }
 }
 

@@ -64,6 +64,11 @@ impl Problem {
                 label: "a folder is content down to 128 folders in it".into(),
                 help: "name the folder further down that is meant".into(),
             },
+            Refusal::Entries => Self {
+                message: format!("`{path}` holds too much"),
+                label: "a folder is content up to 16,777,216 files, folders and links".into(),
+                help: "name the folders further down that are meant".into(),
+            },
             Refusal::Path => Self {
                 message: format!("the path of `{path}` is too long"),
                 label: "in a folder that is content, a path has at most 3072 bytes".into(),

@@ -329,6 +329,32 @@ mod tests {
     }
 
     #[test]
+    fn no_database_makes_its_readers_break_their_word() {
+        kiln_fuzzing::Fuzz::new("packages")
+            .samples([STATUS, &STATUS.replace('\n', "\r\n")])
+            .words([
+                "\n\n",
+                ": ",
+                " | ",
+                ", ",
+                "(",
+                ")",
+                ":any",
+                " ",
+                "Provides: ",
+                "Depends: tool",
+                "é",
+            ])
+            .texts(|text| {
+                let database = Database::parse(text);
+                let all = database.packages.keys().cloned().collect();
+                assert_eq!(database.closure(&all), all, "a closure stays among the installed");
+                let _ = database.placed(text);
+                let _ = host::release(text);
+            });
+    }
+
+    #[test]
     fn a_closure_follows_needs_and_what_the_roots_recommend() {
         let database = Database::parse(STATUS);
         let roots = database.roots("tool", &[], &BTreeMap::new());

@@ -314,6 +314,37 @@ mod tests {
     use super::*;
     use crate::metrics::{Decision, score};
 
+    #[test]
+    fn no_gate_makes_its_reader_panic() {
+        let scores = scores(7, 10);
+        kiln_fuzzing::Fuzz::new("gate")
+            .samples([
+                r#"{"metric":"f1","min":0.9}"#,
+                r#"{"metric":"accuracy","max_drop":"2%"}"#,
+                r#"{"metric":"log_loss","min_gain":0.1,"confidence":0.95}"#,
+            ])
+            .words([
+                "1e400",
+                "\"1e400%\"",
+                "\"nan%\"",
+                "\"%\"",
+                "null",
+                "-1",
+                "min",
+                "max",
+                "confidence",
+                "é",
+            ])
+            .texts(|text| {
+                let Ok(gate) = serde_json::from_str::<Gate>(text) else { return };
+                for condition in conditions(&[gate]).unwrap_or_default() {
+                    for baseline in [Baseline::Absent, Baseline::Same, scored(6)] {
+                        let _ = format!("{:?}", decide(condition, &scores, &baseline));
+                    }
+                }
+            });
+    }
+
     /// Scores of a classifier that is sure of itself and right on `right` of `rows` rows.
     fn scores(right: usize, rows: usize) -> Scores {
         let truth: Vec<usize> = (0..rows).map(|row| row % 2).collect();

@@ -1,6 +1,7 @@
 //! Recipes as users write them, against a small builder table.
 
 pub(crate) mod builders;
+mod fuzz;
 mod graphs;
 mod messages;
 mod properties;

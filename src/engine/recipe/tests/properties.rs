@@ -6,7 +6,7 @@ use super::{builders::TUMOUR, evaluated};
 use crate::diagnostic::Diagnostic;
 
 /// Every place of every diagnostic can be shown.
-fn showable(problems: &[Diagnostic]) {
+pub(super) fn showable(problems: &[Diagnostic]) {
     assert!(!problems.is_empty(), "an error says something");
     for problem in problems {
         let places = problem.at.iter().chain(problem.related.iter().map(|(place, _)| place));
@@ -24,7 +24,7 @@ fn try_it(text: &str) {
 }
 
 /// Pieces that recipes are made of, and some that they are not.
-const PIECES: &[&str] = &[
+pub(super) const PIECES: &[&str] = &[
     "\n",
     "\r\n",
     " ",

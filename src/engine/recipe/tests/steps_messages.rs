@@ -162,6 +162,41 @@ run = "x ${a.model} ${b.x} ${b.y} ${c.train} ${d} ${sources.lost} ${params.bad}"
 }
 
 #[test]
+fn a_misspelt_word_for_what_a_step_does_is_named() {
+    assert_snapshot!(named(r#"
+[steps.a]
+rnu = "x > ${out}"
+fiels = ["x"]
+[steps.b]
+bulider = "train"
+epochs = 3
+[steps.c]
+command = "x > ${out}"
+[steps.d]
+builder = "command"
+rum = "x"
+[steps.e]
+run = "cat ${a} > ${out}"
+"#), @r###"
+    kiln.toml:4:1: unknown key `rnu`: a step has no such key, and nothing else says what it does
+       at «rnu»
+       help: did you mean `run`?
+    kiln.toml:5:1: unknown key `fiels`: a `command` step has no such key
+       at «fiels»
+       help: did you mean `files`?
+    kiln.toml:7:1: unknown key `bulider`: a step has no such key, and nothing else says what it does
+       at «bulider»
+       help: did you mean `builder`?
+    kiln.toml:10:1: unknown key `command`: a step has no such key, and nothing else says what it does
+       at «command»
+       help: did you mean `run`?
+    kiln.toml:13:1: unknown key `rum`: a `command` step has no such key
+       at «rum»
+       help: did you mean `run`?
+    "###);
+}
+
+#[test]
 fn each_type_says_what_it_expects_and_what_it_found() {
     assert_snapshot!(named(r#"
 [params]
