@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use kiln_engine::{local::BUILDER_WORD, sandbox};
 
 fn main() -> ExitCode {
+    sandbox::adapt_to_container();
     let arguments: Vec<std::ffi::OsString> = std::env::args_os().collect();
     match arguments.get(1).and_then(|word| word.to_str()) {
         Some(sandbox::INIT_WORD) => sandbox::init_main(&arguments[2..]),

@@ -5,7 +5,11 @@
 //! namespaces are the first. Set-user-id bits pass: no mount of a step heeds them, and the store takes them off. It is
 //! written out here, since a list of numbers compiled by a library lets the x32 calls of x86-64 pass.
 
+use std::io;
+
 use libc::{c_long, sock_filter};
+
+use super::kernel;
 
 /// What the filter has to make up for.
 #[derive(Clone, Copy, Debug)]
@@ -227,6 +231,32 @@ fn search(answers: &[(u32, Answer)]) -> Vec<sock_filter> {
     program.extend(below);
     program.extend(above);
     program
+}
+
+/// Lets this process and its children start threads where a container forbids `clone3`. The C library takes the older call
+/// only if the newer one is unknown, and a filter of ours that says so is heard before the container's. To be called first
+/// of all, while there is one thread; it costs one system call.
+pub fn adapt_to_container() {
+    if kernel::clone3_is_forbidden() {
+        // Without it threads cannot be started, and whoever starts the first one says so.
+        let _ = without_calls(&[(libc::SYS_clone3, libc::ENOSYS)]);
+    }
+}
+
+/// Makes system calls fail in this thread, and in all that it starts, for good: so look an older kernel
+/// (`libc::ENOSYS`) and the rules of a container (`libc::EPERM`). For tests of what kiln does on such machines.
+///
+/// # Errors
+/// If the kernel takes no filters.
+pub fn without_calls(calls: &[(c_long, i32)]) -> io::Result<()> {
+    let mut answers: Vec<(u32, Answer)> =
+        calls.iter().map(|(call, errno)| (*call as u32, vec![fail(*errno)])).collect();
+    answers.sort_unstable_by_key(|(call, _)| *call);
+    answers.dedup_by_key(|(call, _)| *call);
+    let mut program = vec![say(LOAD, NUMBER)];
+    program.extend(search(&answers));
+    rustix::thread::set_no_new_privs(true)?;
+    kernel::install_filter(&program)
 }
 
 /// The program for `policy`.

@@ -58,6 +58,14 @@ pub(super) fn fork_into(flags: i32) -> io::Result<Side> {
     }
 }
 
+/// Whether this process is forbidden to call `clone3`, rather than the kernel not knowing it.
+pub(super) fn clone3_is_forbidden() -> bool {
+    let none = std::ptr::null::<libc::clone_args>();
+    // SAFETY: a call without arguments is invalid, and makes no process.
+    let result = check(unsafe { libc::syscall(libc::SYS_clone3, none, 0) });
+    result.is_err_and(|error| error.raw_os_error() == Some(libc::EPERM))
+}
+
 /// A child that ended.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ended {

@@ -1,11 +1,15 @@
-//! Guards the host's files where no private root can be had.
+//! Guards files by rules about paths: behind a private root as a second layer, and in place of one where none can be had.
 //!
 //! A Landlock ruleset is put on by the step's process itself and needs no privilege. It cannot hide names, only what
 //! is behind them.
 
-use std::{io, os::fd::AsFd};
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd},
+    path::Path,
+};
 
-use rustix::fs::{Mode, OFlags, open};
+use rustix::fs::{FileType, Mode, OFlags, fstat, open};
 
 use super::{
     kernel::{self, Ruleset},
@@ -36,7 +40,25 @@ fn known(version: u32) -> u64 {
     (1 << count) - 1
 }
 
-/// Confines this process to `grants` for good.
+/// The first version under which a file can be moved from one folder to another at all.
+const MOVES: u32 = 2;
+
+/// Lets this process, which has a private root, write to `writable` and below, and to nothing else, for good: should a
+/// mount be wrong, it still cannot write to what lies there. Reading is the mounts' business.
+pub(super) fn guard(writable: &[&Path]) -> io::Result<()> {
+    let version = kernel::landlock_version()?;
+    if version < MOVES {
+        return Ok(());
+    }
+    let writing = known(version) & !(READ | DEVICE_IOCTL);
+    let ruleset = kernel::landlock_ruleset(&Ruleset { files: writing, network: 0, scoped: 0 }, 8)?;
+    for path in writable {
+        allow(ruleset.as_fd(), path, writing)?;
+    }
+    kernel::landlock_restrict(ruleset.as_fd())
+}
+
+/// Confines this process, which has no private root, to `grants` for good.
 pub(super) fn confine(grants: &[Grant], network: bool) -> io::Result<()> {
     let version = kernel::landlock_version()?;
     let all = known(version);
@@ -54,16 +76,72 @@ pub(super) fn confine(grants: &[Grant], network: bool) -> io::Result<()> {
     };
     let ruleset = kernel::landlock_ruleset(&rules, size)?;
     for Grant { path, write } in grants {
-        let path = match open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
-            Ok(path) => path,
-            Err(rustix::io::Errno::NOENT) => continue,
-            Err(error) => return Err(error.into()),
-        };
-        let mut allowed = if *write { all } else { READ & all };
-        if !std::fs::File::from(path.try_clone()?).metadata()?.is_dir() {
-            allowed &= OF_FILES;
-        }
-        kernel::landlock_allow(ruleset.as_fd(), path.as_fd(), allowed)?;
+        allow(ruleset.as_fd(), path, if *write { all } else { READ & all })?;
     }
     kernel::landlock_restrict(ruleset.as_fd())
+}
+
+/// Allows `rights` on `path` and below. What is not there needs no rule.
+fn allow(ruleset: BorrowedFd<'_>, path: &Path, rights: u64) -> io::Result<()> {
+    let path = match open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
+        Ok(path) => path,
+        Err(rustix::io::Errno::NOENT) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    let is_folder = FileType::from_raw_mode(fstat(&path)?.st_mode) == FileType::Directory;
+    let rights = if is_folder { rights } else { rights & OF_FILES };
+    kernel::landlock_allow(ruleset, path.as_fd(), rights)
+}
+
+/// Puts both kinds of rules on this process, to find out whether it can, and tells their version.
+pub(super) fn attempt() -> io::Result<u32> {
+    rustix::thread::set_no_new_privs(true)?;
+    let root = Grant { path: "/".into(), write: true };
+    confine(&[root], true)?;
+    guard(&[Path::new("/")])?;
+    kernel::landlock_version()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn what_is_not_granted_is_read_only_whatever_is_mounted_there() {
+        if kernel::landlock_version().is_ok_and(|version| version >= MOVES) {
+            let folder = tempfile::tempdir().unwrap();
+            let (inside, outside) = (folder.path().join("inside"), folder.path().join("outside"));
+            for path in [&inside, &outside] {
+                fs::create_dir_all(path.join("sub")).unwrap();
+                fs::write(path.join("file"), "before").unwrap();
+            }
+            // Rules bind the thread that puts them on.
+            let guarded = || {
+                rustix::thread::set_no_new_privs(true).unwrap();
+                guard(&[&inside, Path::new("/nowhere")]).unwrap();
+                fs::write(inside.join("file"), "after").unwrap();
+                fs::rename(inside.join("file"), inside.join("sub/moved")).unwrap();
+                assert_eq!(fs::read_to_string(outside.join("file")).unwrap(), "before");
+                let refused = [
+                    fs::write(outside.join("file"), "after"),
+                    fs::write(outside.join("new"), ""),
+                    fs::create_dir(outside.join("new")),
+                    fs::remove_file(outside.join("file")),
+                    fs::remove_dir(outside.join("sub")),
+                    fs::rename(inside.join("sub/moved"), outside.join("moved")),
+                    fs::hard_link(inside.join("sub/moved"), outside.join("linked")),
+                    fs::File::options().write(true).open(outside.join("file")).map(drop),
+                ];
+                for result in refused {
+                    assert!(result.is_err(), "{result:?}");
+                }
+            };
+            std::thread::scope(|scope| scope.spawn(guarded).join().unwrap());
+            fs::write(outside.join("file"), "control").unwrap();
+        } else {
+            println!("skipped: this kernel has no Landlock that lets files move");
+        }
+    }
 }

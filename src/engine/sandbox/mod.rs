@@ -44,6 +44,7 @@ mod wire;
 pub use cancel::Cancel;
 pub use device::{DeviceNode, Devices};
 pub use feature::{Capabilities, Capability, Feature, State};
+pub use filter::{adapt_to_container, without_calls};
 pub use init::{INIT_WORD, init_main};
 pub use kiln_cache::Isolation;
 pub use layout::Layout;

@@ -47,7 +47,8 @@ impl Network {
     }
 }
 
-fn raise() -> io::Result<()> {
+/// Switches the loopback device on.
+pub(super) fn raise() -> io::Result<()> {
     // A socket to ask the kernel about network devices through; it listens to nothing.
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
     kernel::raise_loopback(socket.as_fd())

@@ -16,7 +16,7 @@ use super::{
     filter,
     init::Line,
     kernel, landlock,
-    plan::{Plan, Report},
+    plan::{Entry, Plan, Report},
     root::{Failure, attempt},
 };
 
@@ -71,11 +71,23 @@ fn give_up_rights(plan: &Plan) -> Result<(), Failure> {
     let privileges = rustix::thread::set_no_new_privs(true);
     attempt(|| "give up new privileges".into(), privileges)?;
     attempt(|| "give up capabilities".into(), kernel::drop_capabilities())?;
-    if !plan.uses(Feature::MountNamespace) && plan.uses(Feature::Landlock) {
-        let confined = landlock::confine(&plan.grants, plan.network);
+    if plan.uses(Feature::Landlock) {
+        let confined = match plan.uses(Feature::MountNamespace) {
+            true => landlock::guard(&writable(plan)),
+            false => landlock::confine(&plan.grants, plan.network),
+        };
         attempt(|| "confine the step with Landlock".into(), confined)?;
     }
     Ok(())
+}
+
+/// What of its root a step may write to. Of `/dev` and `/proc`, mounts and modes allow a part.
+fn writable(plan: &Plan) -> Vec<&Path> {
+    let own = plan.entries.iter().filter_map(|entry| match entry {
+        Entry::Write { at, .. } | Entry::Memory(at, _) => Some(at.as_path()),
+        _ => None,
+    });
+    own.chain(["/dev", "/proc"].map(Path::new)).collect()
 }
 
 fn search_path(plan: &Plan) -> &OsStr {

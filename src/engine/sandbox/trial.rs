@@ -9,7 +9,7 @@ use std::{
 };
 
 use rustix::{
-    mount::{MountFlags, MountPropagationFlags, mount, mount_change},
+    mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount},
     pipe::{PipeFlags, pipe_with},
 };
 
@@ -17,7 +17,7 @@ use super::{
     feature::Feature,
     ground,
     kernel::{self, Side},
-    namespaces,
+    landlock, namespaces, network,
 };
 
 /// Tries all features but the control group, which is the caller's to have, and tells of each.
@@ -55,7 +55,10 @@ fn attempt(feature: Feature) -> io::Result<String> {
         // A new mount namespace is worth something only if something can be mounted in it.
         Feature::MountNamespace => {
             private_mounts()?;
-            mount("kiln", "/", "tmpfs", MountFlags::empty(), c"")?;
+            mount("kiln", "/dev", "tmpfs", MountFlags::empty(), c"")?;
+            rustix::process::chdir("/dev")?;
+            rustix::process::pivot_root(".", ".")?;
+            unmount(".", UnmountFlags::DETACH)?;
         }
         // They are worth something only if a root can be made of them, from the first mount to the last.
         Feature::MountSetattr | Feature::DetachedMounts => {
@@ -70,16 +73,33 @@ fn attempt(feature: Feature) -> io::Result<String> {
             // The first child is the first process of the namespace, whose `/proc` it then is.
             return apart(|| {
                 private_mounts()?;
-                mount("proc", "/", "proc", MountFlags::empty(), c"")?;
+                mount("proc", "/proc", "proc", MountFlags::empty(), c"")?;
                 Ok(String::new())
             })
             .map_err(io::Error::other);
         }
-        Feature::NetNamespace => kernel::unshare(libc::CLONE_NEWNET)?,
+        Feature::NetNamespace => {
+            kernel::unshare(libc::CLONE_NEWNET)?;
+            network::raise()?;
+        }
         Feature::Seccomp => kernel::filters_work()?,
-        Feature::Landlock => return Ok(format!("version {}", kernel::landlock_version()?)),
-        Feature::PidNamespace | Feature::IpcNamespace | Feature::UtsNamespace => {
-            kernel::unshare(namespaces::namespace(feature).unwrap_or(0))?;
+        Feature::Landlock => return Ok(format!("version {}", landlock::attempt()?)),
+        Feature::UtsNamespace => {
+            kernel::unshare(libc::CLONE_NEWUTS)?;
+            rustix::system::sethostname(b"kiln")?;
+        }
+        // Where a step has both, it is forked into them; the one alone is entered.
+        Feature::PidNamespace => match kernel::fork_into(libc::CLONE_NEWPID)? {
+            Side::Child => kernel::leave(0),
+            Side::Parent(child) => drop(kernel::wait(child, true)?),
+        },
+        Feature::IpcNamespace => {
+            kernel::unshare(libc::CLONE_NEWIPC)?;
+            if let Side::Parent(child) = kernel::fork_into(libc::CLONE_NEWIPC)? {
+                kernel::wait(child, true)?;
+            } else {
+                kernel::leave(0);
+            }
         }
         Feature::UserNamespace | Feature::Cgroup => {}
     }

@@ -17,7 +17,8 @@ use std::{
 use kiln_engine::{
     sandbox::{
         Bind, Cancel, Devices, Exit, Feature, INIT_WORD, Isolation, Layout, Limits, Pool, Ran,
-        SandboxError, Spec, View, Wanted, init_main, probe, run,
+        SandboxError, Spec, State, View, Wanted, adapt_to_container, init_main, probe, run,
+        without_calls,
     },
     tools,
 };
@@ -31,6 +32,8 @@ const VICTIM: &str = "--victim";
 const GROUPS: &str = "--groups";
 /// The argument by which this executable measures what the sandbox costs.
 const MEASURE: &str = "--measure";
+/// The argument by which this executable is a kiln on a machine that refuses some system calls.
+const WITHOUT: &str = "--without";
 /// The arguments by which this executable is a kiln whose starter is killed.
 const KILLED_IDLE: &str = "--killed-while-idle";
 const KILLED_BUSY: &str = "--killed-while-busy";
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
         Some(VICTIM) => return be_a_victim(Path::new(&arguments[2])),
         Some(GROUPS) => return tell_groups(),
         Some(MEASURE) => return measure(),
+        Some(WITHOUT) => return be_on_a_machine_without(&arguments[2], Path::new(&arguments[3])),
         Some(KILLED_IDLE) => return be_killed_while_idle(),
         Some(KILLED_BUSY) => return be_killed_while_busy(),
         _ => {}
@@ -109,6 +113,11 @@ tests![
     without_mount_namespaces_landlock_guards_files,
     a_step_finds_nothing_of_the_one_before_it,
     roots_that_are_put_together_in_a_namespace_are_no_different,
+    a_host_fifo_that_is_an_input_cannot_be_written_to,
+    whatever_call_is_refused_a_step_runs_and_stays_confined,
+    an_ordinary_container_gives_partial_isolation_by_landlock,
+    a_masked_proc_gives_partial_isolation,
+    without_user_namespaces_to_be_had_the_reason_is_told,
     a_starter_that_was_killed_while_it_waited_is_replaced,
     a_killed_starter_takes_its_step_along,
     a_builder_that_kiln_brings_sees_itself_and_libraries,
@@ -950,6 +959,171 @@ fn roots_that_are_put_together_in_a_namespace_are_no_different() {
     assert_eq!(step().without(&[Feature::DetachedMounts]).succeeds(), first);
 }
 
+fn a_host_fifo_that_is_an_input_cannot_be_written_to() {
+    if !probe().works(Feature::Landlock) {
+        println!("skipped: this kernel has no Landlock");
+        return;
+    }
+    let host = tempfile::tempdir().unwrap();
+    let fifo = host.path().join("fifo");
+    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let _reader = File::options().read(true).write(true).open(&fifo).unwrap();
+    let write = || Step::full("echo x > /build/in/0").input(&fifo, "0");
+    assert!(write().fails().contains("Permission denied"));
+    write().without(&[Feature::Landlock]).succeeds();
+}
+
+/// Calls that containers refuse or old kernels lack, by name and number.
+const CALLS: &[(&str, i64)] = &[
+    ("clone3", libc::SYS_clone3),
+    ("unshare", libc::SYS_unshare),
+    ("setns", libc::SYS_setns),
+    ("mount", libc::SYS_mount),
+    ("umount2", libc::SYS_umount2),
+    ("pivot_root", libc::SYS_pivot_root),
+    ("fsopen", libc::SYS_fsopen),
+    ("fsmount", libc::SYS_fsmount),
+    ("move_mount", libc::SYS_move_mount),
+    ("open_tree", libc::SYS_open_tree),
+    ("mount_setattr", libc::SYS_mount_setattr),
+    ("openat2", libc::SYS_openat2),
+    ("close_range", libc::SYS_close_range),
+    ("statx", libc::SYS_statx),
+    ("sethostname", libc::SYS_sethostname),
+    ("landlock_create_ruleset", libc::SYS_landlock_create_ruleset),
+    ("landlock_restrict_self", libc::SYS_landlock_restrict_self),
+];
+
+/// Refuses calls with an error (`unshare,mount:1`), then runs steps in `folder` and says what came of them.
+fn be_on_a_machine_without(refusal: &OsStr, folder: &Path) -> ExitCode {
+    let (names, errno) = refusal.to_str().unwrap().split_once(':').unwrap();
+    let errno: i32 = errno.parse().unwrap();
+    let number = |name: &str| CALLS.iter().find(|(call, _)| *call == name).unwrap().1;
+    let calls: Vec<_> =
+        names.split(',').filter(|one| !one.is_empty()).map(|one| (number(one), errno)).collect();
+    without_calls(&calls).unwrap();
+    adapt_to_container();
+    for one in probe().features {
+        if let State::Missing { why, help } = one.state {
+            println!("missing {}: {why} ({help})", one.feature.name());
+        }
+    }
+    let target = folder.join("target");
+    fs::write(&target, "before").unwrap();
+    let input = folder.join("input");
+    fs::write(&input, "data").unwrap();
+    let pool = Pool::default();
+    let run = |script: &str| {
+        let step = Step::full(script).input(&input, "0");
+        let layout = Layout::new(Wanted::Full, &probe(), &step.spec.scratch);
+        let step = step.variable("IN", layout.input("0")).variable("OUT", layout.output("made"));
+        let ran = pool.run(&step.spec, &Cancel::new().unwrap()).unwrap();
+        let made = fs::read_to_string(step.spec.scratch.join("out/made")).unwrap_or_default();
+        (ran, made, step.log())
+    };
+    for _ in 0..2 {
+        let (ran, made, log) = run("cat \"$IN\" > \"$OUT\"; echo said; echo t > \"$TMPDIR/t\"");
+        println!("ran {:?} {:?} {made} {log}", ran.exit, ran.isolation);
+    }
+    let (ran, ..) = run(&format!("echo after > '{}'", target.display()));
+    println!("wrote {:?} {}", ran.exit.is_success(), fs::read_to_string(&target).unwrap().trim());
+    let (ran, ..) = run("echo after > \"$IN\"");
+    println!("changed {:?} {}", ran.exit.is_success(), fs::read_to_string(&input).unwrap().trim());
+    let seconds = mark(12);
+    let (ran, ..) = run(&format!("setsid -f sleep {seconds}"));
+    println!("left {:?} {}", ran.exit, lives(&seconds));
+    ExitCode::SUCCESS
+}
+
+/// What this executable says of a machine like that; `around` is a program that starts it.
+fn told_without(around: &[&str], refusal: &str) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let own = std::env::current_exe().unwrap();
+    let words = around.iter().map(OsStr::new).chain([own.as_os_str(), WITHOUT.as_ref()]);
+    let words: Vec<_> = words.chain([refusal.as_ref(), folder.path().as_os_str()]).collect();
+    let said = Command::new("timeout").arg("60").args(words).output().unwrap();
+    let (out, errors) =
+        (String::from_utf8_lossy(&said.stdout), String::from_utf8_lossy(&said.stderr));
+    assert!(said.status.success(), "{refusal}: {} {out} {errors}", said.status);
+    out.into_owned()
+}
+
+/// The degree that steps got there, after all that holds in every degree was looked at.
+fn degree(told: &str) -> &str {
+    let ran: Vec<_> = told.lines().filter_map(|line| line.strip_prefix("ran Code(0) ")).collect();
+    let [first, second] = ran[..] else { panic!("{told}") };
+    assert_eq!(first, second, "the second step of a starter is like the first");
+    let (degree, rest) = first.split_once(' ').unwrap();
+    assert_eq!(rest, "data said", "{told}");
+    assert!(told.contains("left Code(0) false"), "{told}");
+    if degree != "Off" {
+        assert!(told.contains("wrote false before"), "{told}");
+        assert!(told.contains("changed false data"), "{told}");
+    }
+    degree
+}
+
+fn whatever_call_is_refused_a_step_runs_and_stays_confined() {
+    let here = format!("{:?}", probe().isolation());
+    for errno in [libc::EPERM, libc::ENOSYS] {
+        for (call, _) in CALLS {
+            let told = told_without(&[], &format!("{call}:{errno}"));
+            let full = !["unshare", "mount", "umount2", "pivot_root", "sethostname"].contains(call);
+            let degree = degree(&told);
+            assert_eq!(degree == here, full || here != "Full", "{call}: {told}");
+            assert!(degree != "Off" || here == "Off", "{call}: {told}");
+            assert!(full || told.contains("missing "), "{call}: {told}");
+        }
+    }
+}
+
+fn an_ordinary_container_gives_partial_isolation_by_landlock() {
+    let namespaces = "clone3,unshare,setns,mount,umount2,pivot_root";
+    let newer = "fsopen,fsmount,move_mount,open_tree,mount_setattr,openat2,close_range";
+    for errno in [libc::EPERM, libc::ENOSYS] {
+        let told = told_without(&[], &format!("{namespaces},{newer}:{errno}"));
+        let expected = if probe().works(Feature::Landlock) { "Partial" } else { "Off" };
+        assert_eq!(degree(&told), expected, "{told}");
+        assert!(
+            told.contains("missing user namespace: ") && told.contains("in a container"),
+            "{told}"
+        );
+        let all: Vec<_> = CALLS.iter().map(|(call, _)| *call).collect();
+        let told = told_without(&[], &format!("{}:{errno}", all.join(",")));
+        assert_eq!(degree(&told), "Off", "{told}");
+    }
+    // An old kernel has namespaces, and none of the newer calls.
+    let told = told_without(&[], &format!("{newer},landlock_create_ruleset:{}", libc::ENOSYS));
+    assert_eq!(degree(&told), format!("{:?}", probe().isolation()), "{told}");
+}
+
+/// A shell that makes a user namespace like a container's, in which it is root, and then does `script`.
+fn contained(script: &str) -> Option<Vec<String>> {
+    if !probe().works(Feature::UserNamespace) {
+        println!("skipped: no user namespaces here");
+        return None;
+    }
+    let words = ["unshare", "-r", "-m", "-p", "-f", "--mount-proc", "sh", "-euc"];
+    let script = format!("{script}; exec \"$0\" \"$@\"");
+    Some(words.iter().map(ToString::to_string).chain([script]).collect())
+}
+
+fn a_masked_proc_gives_partial_isolation() {
+    let Some(around) = contained("mount --bind /dev/null /proc/kmsg") else { return };
+    let around: Vec<_> = around.iter().map(String::as_str).collect();
+    let told = told_without(&around, ":1");
+    assert_eq!(degree(&told), "Partial", "{told}");
+    assert!(told.contains("missing fresh /proc: ") && told.contains("unmask"), "{told}");
+}
+
+fn without_user_namespaces_to_be_had_the_reason_is_told() {
+    let Some(around) = contained("echo 0 > /proc/sys/user/max_user_namespaces") else { return };
+    let around: Vec<_> = around.iter().map(String::as_str).collect();
+    let told = told_without(&around, ":1");
+    assert_eq!(degree(&told), "Partial", "{told}");
+    assert!(told.contains("sysctl -w user.max_user_namespaces=15000"), "{told}");
+}
+
 /// The starters of this process.
 fn starters() -> Vec<u32> {
     let own = std::process::id().to_string();
@@ -988,6 +1162,7 @@ fn be_killed_while_idle() -> ExitCode {
     let first = starters();
     assert_eq!(first.len(), usize::from(probe().works(Feature::PidNamespace)));
     first.iter().copied().for_each(kill);
+    assert!(becomes_true(|| starters().is_empty()));
     assert_eq!(run(), "ran\n");
     let second = starters();
     assert!(first.iter().all(|pid| !second.contains(pid)), "{first:?} {second:?}");
