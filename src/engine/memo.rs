@@ -227,7 +227,9 @@ impl<'a> Slot<'a> {
     /// The memo in this slot, if there is one that can be read.
     pub fn find(&self) -> Option<Found> {
         let memo: Memo = codec::decode(MAGIC, VERSION, &fs::read(&self.path).ok()?).ok()?;
-        if memo.records.0.len() % Memo::ROW != 0 || memo.names.lines().count() < memo.len() {
+        if !memo.records.0.len().is_multiple_of(Memo::ROW)
+            || memo.names.lines().count() < memo.len()
+        {
             return None;
         }
         let sight = fs::read(self.sight_path())

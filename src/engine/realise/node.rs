@@ -52,6 +52,8 @@ pub(super) struct Node {
     pub(super) places: Places,
     pub(super) result: Option<Realisation>,
     pub(super) how: How,
+    /// Under which key it ran last in this build.
+    pub(super) made: Option<Digest>,
     pub(super) why: Vec<String>,
     pub(super) checked: bool,
     pub(super) differences: Vec<String>,
@@ -75,6 +77,7 @@ impl Node {
             places: Places::default(),
             result: None,
             how: How::Skipped,
+            made: None,
             why: Vec::new(),
             checked: false,
             differences: Vec::new(),

@@ -278,9 +278,11 @@ impl<'a, 'b> Owner<'a, 'b> {
         match recorded {
             Some(recorded) if recorded.isolation >= self.isolation => {
                 node.result = Some(recorded);
-                node.how = How::Reused;
-                // It may have been about to run, before what it reads came out differently.
-                node.why.clear();
+                // It may have run just before, for what it reads came out as it was; or have been about to run.
+                node.how = if node.made == Some(key) { How::Ran } else { How::Reused };
+                if node.how != How::Ran {
+                    node.why.clear();
+                }
                 node.phase = Phase::Known;
                 self.provide(step);
                 self.notify(step);
@@ -354,7 +356,16 @@ impl<'a, 'b> Owner<'a, 'b> {
             return;
         }
         let inputs = self.context.graph.step(step).inputs.clone();
-        let mut ready = true;
+        let unasked = |input: &Reference| match self.origin(*input) {
+            Reference::Output(maker, _) => self.nodes[maker.index()].demand < Demand::Present,
+            Reference::Source(_) => false,
+        };
+        let mut ready = !inputs.iter().any(unasked);
+        if !ready {
+            // Whoever is only now asked for bytes may find that others of its outputs are lost, and run again. It is
+            // looked at first.
+            self.agenda.push(step);
+        }
         for input in inputs {
             if let Reference::Output(maker, _) = self.origin(input) {
                 if self.nodes[maker.index()].is_dead() {
@@ -464,10 +475,13 @@ impl<'a, 'b> Owner<'a, 'b> {
                 let source = &self.resolution.sources[&id];
                 (source.object, source.extension.clone(), source.bytes)
             }
-            Reference::Output(step, number) => match self.standing().output(step, number) {
-                Some(output) => (Some(output.object), output.extension.clone(), output.bytes),
-                None => (None, String::new(), 0),
-            },
+            Reference::Output(step, number) => {
+                // An input that was taken for an absent one would be recorded under the key of one that is there.
+                let standing = self.standing();
+                let output = standing.output(step, number);
+                let output = output.expect("a step is queued only while what it reads is known");
+                (Some(output.object), output.extension.clone(), output.bytes)
+            }
         };
         let source = match self.origin(reference) {
             Reference::Source(id) => self.resolution.sources.get(&id),
@@ -515,6 +529,7 @@ impl<'a, 'b> Owner<'a, 'b> {
                 node.failure = Some(failed);
                 node.result = None;
                 self.settle(step, Phase::Failed);
+                self.hold_back(step);
                 if !self.options.keep_going {
                     let name = &self.context.graph.step(step).name;
                     self.stop(&format!("`{name}` failed"));
@@ -528,9 +543,30 @@ impl<'a, 'b> Owner<'a, 'b> {
         }
     }
 
+    /// Takes steps out of the queue that read what `step` has no more.
+    fn hold_back(&mut self, step: StepId) {
+        for reader in self.context.graph.step_ids() {
+            let reads = |input: &Reference| matches!(self.origin(*input), Reference::Output(maker, _) if maker == step);
+            let node = &self.nodes[reader.index()];
+            if matches!(node.phase, Phase::Queued(_))
+                && self.context.graph.step(reader).inputs.iter().any(reads)
+            {
+                self.slots.remove(reader);
+                let node = &mut self.nodes[reader.index()];
+                if let Phase::Queued(purpose) = std::mem::replace(&mut node.phase, Phase::Idle) {
+                    node.phase = Phase::Gathering(purpose);
+                }
+                self.agenda.push(reader);
+            }
+        }
+    }
+
     /// Takes a result in, and looks again at everything that was computed from another one.
     fn accept(&mut self, step: StepId, result: Realisation, how: How) {
         let node = &mut self.nodes[step.index()];
+        if how == How::Ran {
+            node.made = Some(result.key);
+        }
         if node.stale {
             node.stale = false;
             node.result = None;

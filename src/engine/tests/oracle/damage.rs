@@ -18,8 +18,13 @@ impl World {
             5 | 6 => self.lose_record(chance),
             7 => self.damage_record(chance),
             8 | 9 => {
-                self.collect();
-                "the collector runs beside an open store".into()
+                let options = GcOptions {
+                    keep_bytes: chance.once_in(3).then(|| chance.next() % 50_000),
+                    unused_since: chance.once_in(3).then_some(i64::MAX),
+                    ..GcOptions::default()
+                };
+                self.collect(options);
+                format!("the collector runs beside an open store: {options:?}")
             }
             10 | 11 => {
                 self.reopen(|_| {});
@@ -88,13 +93,13 @@ impl World {
     }
 
     /// Collects. What the projects remember must stay.
-    fn collect(&mut self) {
+    fn collect(&mut self, options: GcOptions) {
         let kept: BTreeSet<Digest> =
             self.sites.iter().flat_map(|site| site.memory.kept()).collect();
         let held = self.ledger.entries().filter(|entry| kept.contains(&entry.key));
         let held: Vec<&Entry> = held.collect();
         let there = self.present(held.iter().flat_map(|entry| entry.own.values()));
-        self.store().gc(GcOptions::default()).unwrap();
+        self.store().gc(options).unwrap();
         let home = self.store().home();
         for entry in held {
             assert!(record(home, &entry.key).exists(), "the collector took what is remembered");
@@ -111,7 +116,7 @@ impl World {
     fn collect_exactly(&mut self) {
         let own = self.ledger.entries().flat_map(|entry| entry.own.values().copied());
         let own: BTreeSet<Object> = own.collect();
-        self.collect();
+        self.collect(GcOptions::default());
         let kept: BTreeSet<Digest> =
             self.sites.iter().flat_map(|site| site.memory.kept()).collect();
         let mut needed: BTreeSet<Object> = BTreeSet::new();
@@ -125,7 +130,7 @@ impl World {
 }
 
 /// Removes a file or a folder behind the store's back.
-fn remove(path: &Path) {
+pub fn remove(path: &Path) {
     let Ok(meta) = path.symlink_metadata() else { return };
     if meta.is_dir() {
         writable(path);

@@ -40,6 +40,8 @@ pub struct Fake {
     /// Steps that fail this time, whatever they read. What a step that wobbles had made before could not be told
     /// from a report of its failure, so that those never do.
     pub flaky: BTreeSet<String>,
+    /// Steps that fail the next time, and then no more.
+    pub hiccups: Mutex<BTreeSet<String>>,
     /// How well it says that it keeps steps apart.
     pub isolation: Isolation,
     ran: Mutex<Vec<Ran>>,
@@ -51,6 +53,7 @@ impl Fake {
     pub fn new() -> Self {
         Self {
             flaky: BTreeSet::new(),
+            hiccups: Mutex::default(),
             isolation: Isolation::Full,
             ran: Mutex::default(),
             count: AtomicU64::new(0),
@@ -99,6 +102,9 @@ impl Executor for Fake {
         });
         let mut result = made(&reading, &text, count);
         if self.flaky.contains(&job.step.name) && job.step.determinism == Determinism::Bitwise {
+            result = Made::Failure;
+        }
+        if self.hiccups.lock().unwrap().remove(&job.step.name) {
             result = Made::Failure;
         }
         fs::write(job.log, &text).unwrap();

@@ -24,6 +24,7 @@ pub struct Entry {
 #[derive(Default)]
 pub struct Ledger {
     entries: BTreeMap<String, Entry>,
+    struck: BTreeSet<String>,
 }
 
 impl Ledger {
@@ -44,7 +45,13 @@ impl Ledger {
 
     /// Strikes out what a store no longer has.
     pub fn strike(&mut self, keys: &BTreeSet<Digest>) {
-        self.entries.retain(|_, entry| !keys.contains(&entry.key));
+        let gone = self.entries.extract_if(.., |_, entry| keys.contains(&entry.key));
+        self.struck.extend(gone.map(|(readings, _)| readings));
+    }
+
+    /// Whether this was on record at some time: the store may tell what became of it, or of an attempt before.
+    pub fn was_struck(&self, readings: &str) -> bool {
+        self.struck.contains(readings)
     }
 }
 

@@ -25,6 +25,7 @@ mod ledger;
 mod memory;
 mod needs;
 mod reading;
+mod regressions;
 mod request;
 mod script;
 mod site;

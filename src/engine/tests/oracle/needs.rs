@@ -53,7 +53,11 @@ impl Before<'_> {
             let again = count(&|at| self.is_again(at));
             let check = count(&|at| self.is_checked(at));
             let need = match fate {
-                Fate::Fails { .. } => Need { least: readers.len(), most: readers.len() },
+                Fate::Fails { .. } => {
+                    let tries = readers.iter().map(|&at| 1 + self.expected.draft.steps[at].retries);
+                    let tries = tries.sum();
+                    Need { least: tries, most: tries }
+                }
                 _ => {
                     let first = |runs: &BTreeSet<usize>| {
                         usize::from(

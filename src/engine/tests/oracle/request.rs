@@ -22,6 +22,8 @@ pub struct Request {
     pub isolation: Isolation,
     /// Steps that fail this time.
     pub flaky: BTreeSet<String>,
+    /// Steps that fail once, and are tried again.
+    pub hiccups: BTreeSet<String>,
     /// Whether it is remembered what was built: a kiln that is killed does not come to that.
     pub remember: bool,
 }
@@ -38,6 +40,7 @@ impl Request {
             jobs: 1,
             isolation: Isolation::Full,
             flaky: BTreeSet::new(),
+            hiccups: BTreeSet::new(),
             remember: true,
         }
     }
@@ -65,6 +68,12 @@ impl Request {
                 _ => Isolation::Full,
             },
             flaky: some(chance, 10).into_iter().collect(),
+            hiccups: draft
+                .steps
+                .iter()
+                .filter(|step| step.retries > 0 && !step.wobbles && chance.once_in(6))
+                .map(|step| step.name.clone())
+                .collect(),
             remember: !chance.once_in(6),
         }
     }

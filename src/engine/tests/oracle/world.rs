@@ -164,6 +164,7 @@ impl World {
             .unwrap_or_else(|problems| panic!("a sound recipe is refused: {problems:?}"));
         let options = options(&graph, request);
         self.fake.flaky.clone_from(&request.flaky);
+        self.fake.hiccups.lock().unwrap().clone_from(&request.hiccups);
         self.fake.isolation = request.isolation;
         let pointers = self.live(&draft);
         let store = self.store();

@@ -36,6 +36,7 @@ impl Draft {
                 self.order = chance.next();
                 self.steps[at].comment += 1;
                 self.steps[at].cpus = 1 + chance.below(3);
+                self.steps[at].retries = chance.below(3);
                 "order, comments, resources".into()
             }
             11 if self.steps.len() < 12 => {

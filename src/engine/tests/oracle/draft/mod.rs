@@ -88,6 +88,8 @@ pub struct StepDraft {
     pub work: Work,
     pub number: Given<u64>,
     cpus: usize,
+    /// How often it is tried again after a failure.
+    pub retries: usize,
     /// Promises no determinism, and has none.
     pub wobbles: bool,
     comment: u64,
@@ -137,6 +139,12 @@ impl SourceDraft {
 }
 
 impl StepDraft {
+    /// A step that does this.
+    pub fn new(name: &str, work: Work) -> Self {
+        let number = Given::Own(0);
+        Self { name: name.into(), work, number, cpus: 1, retries: 0, wobbles: false, comment: 0 }
+    }
+
     /// Names and file names of its outputs, in the order of their names.
     pub fn outputs(&self) -> Vec<(String, String)> {
         let numbered = |count: usize, name: char, suffix: &str| {
@@ -182,6 +190,21 @@ impl StepDraft {
 }
 
 impl Draft {
+    /// A recipe with one source, a file, and these steps.
+    pub fn of(steps: Vec<StepDraft>) -> Self {
+        let file = FileDraft { text: "one".into(), executable: false };
+        let source = SourceDraft {
+            name: "s".into(),
+            shape: Shape::File,
+            place: "s.csv".into(),
+            files: BTreeMap::from([(String::new(), file)]),
+            gone: false,
+        };
+        let params = Params { numbers: [0; 2], rate: 0, list: vec![1], word: "red", unused: 0 };
+        let sources = vec![source];
+        Self { params, sources, steps, live: None, staged: None, salt: 0, order: 0, named: 0 }
+    }
+
     /// The link, with the output's number among those that there are.
     pub fn settled(&self, link: Link) -> Link {
         match link {

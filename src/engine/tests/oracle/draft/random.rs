@@ -126,6 +126,7 @@ impl Draft {
                 Given::Own(chance.next() % 3)
             },
             cpus: 1 + chance.below(3),
+            retries: chance.below(6).saturating_sub(3),
             wobbles: false,
             comment: 0,
         }

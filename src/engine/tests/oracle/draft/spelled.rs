@@ -49,6 +49,9 @@ impl Draft {
 
     fn step_lines(&self, step: &StepDraft) -> Vec<String> {
         let mut lines = vec![format!("cpus = {} # comment {}", step.cpus, step.comment)];
+        if step.retries > 0 {
+            lines.push(format!("retries = {}", step.retries));
+        }
         if step.wobbles {
             lines.push("determinism = \"none\"".into());
         }

@@ -43,8 +43,9 @@ impl Judged<'_> {
             let line = format!("the recorded result was made with weaker isolation ({word})");
             return said(&line);
         }
-        if self.memory.is_latest(name, readings) {
-            return said("its result is lost from the store");
+        let struck = self.before.ledger.was_struck(readings);
+        if self.memory.is_latest(name, readings) || (struck && why[0].starts_with("its result ")) {
+            return said("its result ");
         }
         let Some(previous) = self.memory.previous(name, readings) else {
             return said("never built");
@@ -54,7 +55,7 @@ impl Judged<'_> {
             return;
         }
         let Some(entry) = self.before.ledger.get(previous) else {
-            return said("something changed since its last build, whose record is gone");
+            return said("something changed since its last build, whose record ");
         };
         let [causes, consequences] = differing(&entry.told, &told(self.expected(), at));
         let lines = |lines: &[String]| -> BTreeSet<String> {

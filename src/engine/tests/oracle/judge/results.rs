@@ -48,7 +48,9 @@ impl Judged<'_> {
                 (_, How::Skipped) if stopped => {}
                 (fate, how) => panic!("`{name}` is {how:?}, and should be {fate:?}: {report:?}"),
             }
-            let succeeded = self.runs_of(at).any(|ran| ran.made.is_some());
+            let succeeded = self
+                .runs_of(at)
+                .any(|ran| ran.made.is_some() && Some(ran.readings.as_str()) == fate.readings());
             assert!(report.how != How::Ran || succeeded, "`{name}` is said to have run");
             let checked = request.check.contains(&report.step);
             assert!(
@@ -57,7 +59,7 @@ impl Judged<'_> {
             );
             let executed = self.runs_of(at).next().is_some();
             assert!(!executed || !report.why.is_empty(), "nothing says why `{name}` ran");
-            // What was to run and was not begun may tell why.
+            // What was to run and was not begun may tell why, and so may what wobbled while it ran.
             assert!(
                 executed || report.how == How::Skipped || report.why.is_empty(),
                 "why `{name}` ran, which it did not: {report:?}"

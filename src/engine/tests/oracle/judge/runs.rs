@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Judged;
-use crate::expectation::Fate;
+use crate::{expectation::Fate, fake::Ran};
 
 impl Judged<'_> {
     /// Nothing ran whose inputs had been built before, unless its result was lost or a second run was asked for.
@@ -34,7 +34,12 @@ impl Judged<'_> {
     /// Exactly that ran which had to, as often as it had to.
     pub(super) fn needs(&self) {
         let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-        for ran in self.ran {
+        let fails = |ran: &Ran| {
+            let mut readers = self.expected().readers(&ran.readings);
+            readers.any(|at| matches!(self.expected().fates[&at], Fate::Fails { .. }))
+        };
+        // What fails once and is tried again counts once.
+        for ran in self.ran.iter().filter(|ran| ran.made.is_some() || fails(ran)) {
             *counts.entry(&ran.readings).or_default() += 1;
         }
         let needs = self.before.needs();

@@ -1,0 +1,39 @@
+//! What the oracle found once and chance seldom finds again.
+
+use std::collections::BTreeSet;
+
+use crate::{
+    damage::remove,
+    draft::{Draft, Given, Link, StepDraft, Work},
+    request::Request,
+    world::World,
+};
+
+fn mix(inputs: Vec<Link>) -> Work {
+    Work::Mix { inputs, keep: vec![3], fragile: false, rate: None, weights: None }
+}
+
+#[test]
+fn a_step_does_not_begin_while_what_it_reads_is_made_again_and_fails() {
+    let maker = Work::Command {
+        list: false,
+        inputs: vec![Link::Source(0)],
+        outputs: 3,
+        named: false,
+        env: None,
+        words: false,
+        files: None,
+    };
+    let steps =
+        vec![StepDraft::new("maker", maker), StepDraft::new("reader", mix(vec![Link::Step(0, 0)]))];
+    let mut world = World::new(false, Draft::of(steps));
+    world.sites[0].write(false);
+    let built = world.build(0, &Request::plain()).unwrap();
+    // The reader does not read this one, so that it could begin without.
+    let lost = built.reports["maker"].outputs["o2"].object();
+    remove(&world.store().path(&lost));
+    world.sites[0].draft.steps[1].number = Given::Own(1);
+    let flaky = BTreeSet::from(["maker".to_owned()]);
+    world.build(0, &Request { flaky, ..Request::plain() });
+    world.build(0, &Request::plain());
+}
