@@ -150,7 +150,8 @@ fn copy(
     rel: &str,
     depth: usize,
 ) -> Result<(), ScanError> {
-    scan::check_place(rel, depth)?;
+    // Folders are what is nested; what lies in the deepest one is no deeper.
+    scan::check_place(rel, if metadata.is_dir() { depth } else { depth.saturating_sub(1) })?;
     if let Some(refusal) = scan::special(metadata) {
         return Err(ScanError::Refused(rel.to_owned(), refusal));
     }

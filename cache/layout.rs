@@ -145,6 +145,12 @@ pub(crate) fn tree_of(shard: &OsStr, name: &OsStr) -> Option<Object> {
     Some(Object::tree(in_shard(shard, name)?.parse().ok()?))
 }
 
+/// The tree that a path in the store is that of, if it is one.
+pub(crate) fn tree_at(path: &Path) -> Option<Digest> {
+    let shard = path.parent()?.file_name()?;
+    tree_of(shard, path.file_name()?).map(|tree| tree.digest)
+}
+
 /// The tree whose listing a name in `store/t/SHARD/` is.
 pub(crate) fn listing_of(shard: &OsStr, name: &OsStr) -> Option<Digest> {
     in_shard(shard, name)?.strip_suffix(".tree")?.parse().ok()

@@ -4,6 +4,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use crate::boot;
+use crate::directory;
 use crate::fsio::{Fs, FsError, ctime_ns, present};
 use crate::index;
 use crate::inventory::{self, Entry};
@@ -43,8 +44,11 @@ pub(crate) fn after_boot(
         // What cannot even be read is no better than what reads as something else.
         let sound = match entry {
             Entry::Object(object) => is_whole(fs, &path, &object).unwrap_or(false),
-            // A listing is checked against its tree's digest whenever it is read.
-            Entry::Listing(_) | Entry::Stranger => true,
+            // Whoever reads it would notice too, and make it again.
+            Entry::Listing(digest) => {
+                fs.read(&path).is_ok_and(|bytes| directory::decode_whole(&bytes, &digest).is_ok())
+            }
+            Entry::Stranger => true,
             Entry::Record(RecordName::Current(key) | RecordName::Earlier(key, _)) => {
                 fs.read(&path).is_ok_and(|frame| Realisation::decode_under(&frame, &key).is_ok())
             }

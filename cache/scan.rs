@@ -84,7 +84,7 @@ pub(crate) fn check_place(rel: &str, depth: usize) -> Result<(), ScanError> {
 }
 
 /// As much of a long path as a person can use.
-fn shortened(rel: &str) -> String {
+pub(crate) fn shortened(rel: &str) -> String {
     const SHOWN: usize = 120;
     if rel.chars().count() <= SHOWN {
         return rel.to_owned();

@@ -93,7 +93,7 @@ pub(crate) fn place_tree(
     }
     // A folder has to be writable to be renamed. If this process is killed before the mode is
     // set, the mark says so to the next sweep.
-    let mut mark = Mark::create(fs, &layout.tmp(), &format!("{PREFIX}{digest}-"), "")?;
+    let mut mark = mark_open(fs, layout, digest)?;
     match fs.rename_into(staged, &place) {
         // Another process was faster.
         Err(error) if error.is_taken() => return fs.remove_all(staged),
@@ -103,6 +103,11 @@ pub(crate) fn place_tree(
     // It is there, and whole: the next sweep tries again.
     mark.set_stays(sealed.is_err());
     sealed
+}
+
+/// Marks a tree whose top is to be writable for a moment.
+pub(crate) fn mark_open(fs: &Fs, layout: &Layout, digest: &Digest) -> Result<Mark, FsError> {
+    Mark::create(fs, &layout.tmp(), &format!("{PREFIX}{digest}-"), "")
 }
 
 /// Sets mode and time of a tree's top.

@@ -283,9 +283,9 @@ impl Store {
     /// # Errors
     /// If the disk cannot be written to.
     pub fn flush(&self) -> Result<(), FsError> {
-        self.unflushed.flush(&self.fs, &self.layout)?;
+        // The rows first, so that they come to disk with what they tell of.
         self.commit_index();
-        Ok(())
+        self.unflushed.flush(&self.fs, &self.layout)
     }
 
     /// Writes the index's waiting rows. They are derived, so that a failure is only told.

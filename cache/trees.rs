@@ -8,11 +8,11 @@
 use std::path::Path;
 
 use crate::digest::Digest;
-use crate::directory::{self, DirectoryError, is_name};
+use crate::directory::{self, DirectoryError, MAX_DEPTH, is_name};
 use crate::fsio::{FsError, present};
 use crate::holds::Held;
 use crate::object::{Ingested, Kind, Object};
-use crate::scan::{self, OPEN_MODE, ScanError};
+use crate::scan::{self, MAX_PATH, OPEN_MODE, ScanError, shortened};
 use crate::store::Store;
 use crate::tree::{Place, Tree, TreeDir, TreeFile};
 
@@ -45,6 +45,9 @@ pub enum TreeError {
     /// A path that cannot stand in a tree.
     #[error("`{0}` is not a relative path of plain names")]
     Path(String),
+    /// A path that would nest folders too deeply, or be too long.
+    #[error("`{0}` would lie too deep in the tree, or its path would be too long")]
+    TooDeep(String),
     /// Two entries of one name, or a file where another entry needs a folder.
     #[error("two entries of the tree want the place `{0}`")]
     Taken(String),
@@ -100,6 +103,9 @@ impl Store {
     /// # Errors
     /// If the tree is not in the store or damaged, or a link in the part leads out of it.
     pub fn subobject(&self, tree: &Digest, rel: &str) -> Result<Option<Ingested>, TreeError> {
+        if rel.len() > MAX_PATH {
+            return Err(TreeError::TooDeep(shortened(rel)));
+        }
         let whole = self.tree(tree)?;
         match whole.resolve(rel) {
             Place::Nothing | Place::Outside => Ok(None),
@@ -135,6 +141,8 @@ impl Store {
         let trees: Vec<_> = entries.iter().filter(|(_, o)| o.kind == Kind::Tree).collect();
         let mut top = Tree::default();
         for (path, object) in &entries {
+            // Before anything walks down there.
+            check_place(path, 0, 0)?;
             if trees.iter().any(|(tree, _)| below(tree, path).is_some()) {
                 return Err(TreeError::Taken(path.clone()));
             }
@@ -142,7 +150,12 @@ impl Store {
                 return Err(TreeError::Path(path.clone()));
             }
             let entry = match object.kind {
-                Kind::Tree => Entry::Dir(self.tree(&object.digest)?),
+                Kind::Tree => {
+                    let tree = self.tree(&object.digest)?;
+                    let (depth, longest) = extent(&tree);
+                    check_place(path, depth + 1, longest)?;
+                    Entry::Dir(tree)
+                }
                 Kind::File => {
                     let metadata = present(self.fs.lstat(&self.path(object)))?;
                     Entry::File(*object, metadata.ok_or(TreeError::Absent(*object))?.len())
@@ -220,6 +233,29 @@ impl Store {
             Ok(()) => Ok(()),
         }
     }
+}
+
+/// Refuses a path whose entry would not be taken in as a part of an output either; the entry nests so
+/// many folders, itself included, and so long is the longest path in it.
+fn check_place(path: &str, folders: usize, longest: usize) -> Result<(), TreeError> {
+    let above = path.bytes().filter(|&byte| byte == b'/').count();
+    let length = path.len() + if longest > 0 { 1 + longest } else { 0 };
+    if above + folders > MAX_DEPTH || length > MAX_PATH {
+        return Err(TreeError::TooDeep(shortened(path)));
+    }
+    Ok(())
+}
+
+/// How many folders are nested in a tree, and how long the longest path in it is. Stored trees are not nested without end.
+fn extent(tree: &Tree) -> (usize, usize) {
+    let files = tree.files.iter().map(|file| file.name.len());
+    let links = tree.symlinks.iter().map(|link| link.name.len());
+    let longest = files.chain(links).max().unwrap_or(0);
+    tree.dirs.iter().fold((0, longest), |(depth, longest), dir| {
+        let (below, rest) = extent(&dir.tree);
+        let path = dir.name.len() + if rest > 0 { 1 + rest } else { 0 };
+        (depth.max(below + 1), longest.max(path))
+    })
 }
 
 /// The rest of a path that lies below a folder.

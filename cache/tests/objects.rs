@@ -471,3 +471,33 @@ fn an_output_at_too_long_a_path_or_too_deep_is_refused_and_can_be_removed() {
     assert_eq!(store.verify().unwrap().problems, []);
     store.copy_out(&taken.object, &out).unwrap();
 }
+
+#[test]
+fn trees_are_composed_as_deep_as_outputs_may_be_and_no_deeper() {
+    let (folder, store) = store();
+    let file = store.put_bytes(b"abc").unwrap();
+    let down = |levels: usize| vec!["d"; levels].join("/");
+    let too_deep = |made: Result<_, TreeError>| matches!(made, Err(TreeError::TooDeep(_)));
+    let compose = |path: String, object| store.compose_tree(vec![(path, object)]);
+    let deepest = compose(down(129), file).unwrap().object;
+    assert!(too_deep(compose(down(130), file)));
+    assert!(too_deep(compose(down(1_000_000), file)), "it is refused before anything walks down");
+    assert!(too_deep(compose(format!("{}/x", "n".repeat(3_100)), file)));
+    // What is in a tree counts too.
+    assert!(too_deep(compose("above".into(), deepest)));
+    let half = compose(down(65), file).unwrap().object;
+    assert!(compose(down(64), half).is_ok() && too_deep(compose(down(65), half)));
+    let long = compose(vec!["n".repeat(200); 8].join("/"), file).unwrap().object;
+    assert!(too_deep(compose(vec!["n".repeat(200); 8].join("/"), long)));
+    assert!(store.verify().unwrap().problems.is_empty());
+    // What was composed can be taken in again.
+    let copy = folder.path().join("copy");
+    store.copy_out(&deepest, &copy).unwrap();
+    assert_eq!(store.ingest(&copy, Ingest::Copy).unwrap().object, deepest);
+
+    let part = store.subobject(&deepest.digest, &down(128)).unwrap().unwrap();
+    assert_eq!(part.files, 1);
+    assert!(too_deep(store.subobject(&deepest.digest, &down(1_000_000)).map(drop).map(|()| part)));
+    let around = vec!["d/.."; 1_000].join("/");
+    assert!(too_deep(store.subobject(&deepest.digest, &around).map(|_| part)));
+}
