@@ -4,18 +4,20 @@
 //! distribution, the C library, the installed packages, and what stands in `/usr/local` and `/opt`. It is unaware of
 //! keys and of steps.
 
+mod folder;
+
 use std::{
     collections::BTreeMap,
-    fs::{self, Metadata},
-    io,
+    fs, io,
     os::unix::{ffi::OsStrExt, fs::MetadataExt},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU32, Ordering},
     time::{Duration, SystemTime},
 };
 
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+
+pub(crate) use folder::{Detail, folder_state};
 
 /// The facts that make a host what it is to a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -199,53 +201,6 @@ fn local_digest() -> String {
     hasher.finalize().to_hex().to_string()
 }
 
-/// What of a file's metadata counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Detail {
-    /// What stays when a folder is copied with its times.
-    Content,
-    /// Also what tells that a file was replaced or changed behind its times.
-    Identity,
-}
-
-/// A digest over the state of a folder and all below it, without reading a file. Byte code that Python keeps aside is
-/// left out: running a program writes it. What cannot be read counts as absent.
-pub(crate) fn folder_state(folder: &Path, detail: Detail) -> blake3::Hash {
-    let names = sorted_names(folder).unwrap_or_default();
-    let parts: Vec<Vec<u8>> = names
-        .par_iter()
-        .filter(|name| name.as_os_str() != "__pycache__")
-        .filter_map(|name| {
-            let path = folder.join(name);
-            let meta = fs::symlink_metadata(&path).ok()?;
-            let mut part = name.as_bytes().to_vec();
-            part.push(0);
-            part.extend(meta.mode().to_le_bytes());
-            if meta.is_dir() {
-                part.extend(folder_state(&path, detail).as_bytes());
-            } else if meta.is_symlink() {
-                part.extend(fs::read_link(&path).ok()?.as_os_str().as_bytes());
-            } else {
-                part.extend(file_state(&meta, detail));
-            }
-            Some(part)
-        })
-        .collect();
-    let mut hasher = blake3::Hasher::new_derive_key("kiln folder state 1");
-    for part in parts {
-        feed(&mut hasher, &part);
-    }
-    hasher.finalize()
-}
-
-fn file_state(meta: &Metadata, detail: Detail) -> Vec<u8> {
-    let mut numbers = vec![meta.len() as i64, meta.mtime(), meta.mtime_nsec()];
-    if detail == Detail::Identity {
-        numbers.extend([meta.ino() as i64, meta.ctime(), meta.ctime_nsec()]);
-    }
-    numbers.into_iter().flat_map(i64::to_le_bytes).collect()
-}
-
 pub(crate) fn sorted_names(folder: &Path) -> io::Result<Vec<std::ffi::OsString>> {
     let mut names = fs::read_dir(folder)?
         .map(|entry| Ok(entry?.file_name()))
@@ -390,24 +345,5 @@ mod tests {
     fn a_release_file_is_read_without_its_quotes() {
         let facts = release("ID=debian\nVERSION_ID=\"12\"\n# x\n");
         assert_eq!((facts["ID"].as_str(), facts["VERSION_ID"].as_str()), ("debian", "12"));
-    }
-
-    #[test]
-    fn the_state_of_a_folder_sees_every_change_but_byte_code() {
-        let folder = tempfile::tempdir().unwrap();
-        let at = |name: &str| folder.path().join(name);
-        fs::create_dir_all(at("lib/__pycache__")).unwrap();
-        fs::write(at("lib/x"), "1").unwrap();
-        std::os::unix::fs::symlink("x", at("lib/y")).unwrap();
-        let state = || folder_state(folder.path(), Detail::Content);
-        let first = state();
-        fs::write(at("lib/__pycache__/x.pyc"), "code").unwrap();
-        assert_eq!(state(), first);
-        fs::write(at("lib/x"), "22").unwrap();
-        let second = state();
-        assert_ne!(second, first);
-        fs::remove_file(at("lib/y")).unwrap();
-        std::os::unix::fs::symlink("z", at("lib/y")).unwrap();
-        assert_ne!(state(), second);
     }
 }

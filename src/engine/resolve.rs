@@ -13,7 +13,7 @@ use rayon::prelude::*;
 use crate::{
     diagnostic::Diagnostic,
     executor::Executor,
-    graph::{Graph, Reference, Source, SourceId, Step, StepId},
+    graph::{Graph, Reference, Source, SourceId, Step, StepId, Toolchain},
     project::History,
     sandbox::Cancel,
     source::{Reader, Resolved, chain},
@@ -118,6 +118,14 @@ pub fn resolve(context: &Context<'_>, steps: &[StepId]) -> Result<Resolution, Bu
     let used: Vec<SourceId> = used.into_iter().collect();
     let origins: Vec<&Source> = used.iter().map(|&id| graph.source(id)).collect();
     let sources = used.into_iter().zip(context.reader.resolve_all(&origins));
+    // One after the other and first: each looks at whole installations on all cores, and a thread that waits for the
+    // others in the midst of that must not turn to a step which waits for it.
+    let toolchains: BTreeSet<&Toolchain> =
+        steps.iter().map(|&id| &graph.step(id).toolchain).collect();
+    for toolchain in toolchains {
+        // What cannot be found is told where a step asks for it.
+        let _ = context.surroundings.toolbox(toolchain);
+    }
     let grounds: Vec<(StepId, Result<Ground, Vec<Diagnostic>>)> =
         steps.par_iter().map(|&id| (id, ground(context, graph.step(id)))).collect();
     let mut problems = Vec::new();

@@ -13,7 +13,7 @@ use std::{
 use crate::{
     graph::Toolchain,
     host::{self, HostIdentity},
-    tools::{Search, ToolError, ToolSet},
+    tools::{Search, States, ToolError, ToolSet},
 };
 
 /// The caller's environment, and what of it was looked up.
@@ -24,6 +24,7 @@ pub struct Surroundings {
     cache: PathBuf,
     host: OnceLock<HostIdentity>,
     tools: Mutex<BTreeMap<Vec<String>, Arc<ToolSet>>>,
+    states: States,
 }
 
 /// What a step can run, for its key and for its sandbox.
@@ -40,7 +41,15 @@ impl Surroundings {
     /// remembered in the folder `cache`.
     pub fn new(variables: BTreeMap<String, String>, folder: PathBuf, cache: PathBuf) -> Self {
         let path = variables.get("PATH").map(OsString::from).unwrap_or_default();
-        Self { variables, path, folder, cache, host: OnceLock::new(), tools: Mutex::default() }
+        Self {
+            variables,
+            path,
+            folder,
+            cache,
+            host: OnceLock::new(),
+            tools: Mutex::default(),
+            states: States::default(),
+        }
     }
 
     /// Architecture and operating system: `x86_64-linux`.
@@ -103,6 +112,7 @@ impl Surroundings {
             .variables(&self.variables)
             .folder(&self.folder)
             .cache(&self.cache)
+            .states(&self.states)
             .resolve(names)
     }
 

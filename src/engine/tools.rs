@@ -24,6 +24,7 @@ use crate::{
 };
 
 use dpkg::Database;
+pub use prefix::States;
 
 /// One tool, found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -103,6 +104,7 @@ pub struct Search {
     variables: BTreeMap<String, String>,
     folder: Option<PathBuf>,
     cache: Option<PathBuf>,
+    states: States,
 }
 
 impl Search {
@@ -132,6 +134,13 @@ impl Search {
         self
     }
 
+    /// Shares what was seen of installations with other searches: each is looked at once.
+    #[must_use]
+    pub fn states(mut self, states: &States) -> Self {
+        self.states = states.clone();
+        self
+    }
+
     /// Finds `names` and the core utilities, and what they consist of.
     ///
     /// # Errors
@@ -146,16 +155,16 @@ impl Search {
             .filter_map(|name| Found::in_folders(name, &self.core_folders()));
         let core: Vec<Found> = core.collect();
         let Some(cache) = &self.cache else {
-            return Ok(describe(&tools, &core, None));
+            return Ok(describe(&tools, &core, None, &self.states));
         };
         let stamps = stamps(&tools, &core);
-        let name = format!("tools-1-{}.json", key(&tools).to_hex());
+        let name = format!("tools-1-{}.json", key(&tools, &self.states).to_hex());
         let kept: Option<(Vec<Stamp>, ToolSet)> =
             fs::read(cache.join(&name)).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
         if let Some((_, set)) = kept.filter(|(known, _)| *known == stamps) {
             return Ok(set);
         }
-        let set = describe(&tools, &core, Some(cache));
+        let set = describe(&tools, &core, Some(cache), &self.states);
         if stamps.iter().all(Stamp::is_settled) {
             host::remember(cache, &name, &(stamps, &set));
         }
@@ -301,16 +310,16 @@ fn chain(path: &Path) -> Option<Vec<PathBuf>> {
 }
 
 /// What the remembered answer is about.
-fn key(tools: &[Found]) -> blake3::Hash {
+fn key(tools: &[Found], states: &States) -> blake3::Hash {
     let mut hasher = blake3::Hasher::new_derive_key("kiln tools 1");
     for path in tools.iter().flat_map(|tool| &tool.chain) {
         host::feed(&mut hasher, path.as_os_str().as_bytes());
     }
     for folder in tools.iter().filter_map(|tool| prefix::of(tool.program())) {
-        hasher.update(host::folder_state(&folder, host::Detail::Identity).as_bytes());
+        hasher.update(states.of(&folder).as_bytes());
     }
     for folder in dpkg::LOCAL_MODULES.iter().flat_map(|parent| prefix::modules(Path::new(parent))) {
-        hasher.update(host::folder_state(&folder, host::Detail::Identity).as_bytes());
+        hasher.update(states.of(&folder).as_bytes());
     }
     hasher.finalize()
 }
@@ -322,7 +331,7 @@ fn stamps(tools: &[Found], core: &[Found]) -> Vec<Stamp> {
     programs.chain(&state).map(|path| Stamp::of(path)).collect()
 }
 
-fn describe(tools: &[Found], core: &[Found], cache: Option<&Path>) -> ToolSet {
+fn describe(tools: &[Found], core: &[Found], cache: Option<&Path>, states: &States) -> ToolSet {
     let database = Database::read();
     let mut set = ToolSet::default();
     let mut files = cover::Files::default();
@@ -334,9 +343,9 @@ fn describe(tools: &[Found], core: &[Found], cache: Option<&Path>) -> ToolSet {
     for tool in tools {
         let fingerprint = match &database {
             Some(database) if owners.contains_key(tool.program()) => {
-                packaged(database, tool, &owners, cache, &mut files, &mut set)
+                packaged(database, tool, &owners, (cache, states), &mut files, &mut set)
             }
-            _ => unpackaged(tool, cache, &mut set),
+            _ => unpackaged(tool, cache, states, &mut set),
         };
         let (name, program) = (tool.name.clone(), tool.program().to_owned());
         set.entries.push(Tool { name, program, fingerprint });
@@ -368,7 +377,12 @@ fn describe(tools: &[Found], core: &[Found], cache: Option<&Path>) -> ToolSet {
 }
 
 /// What identifies a tool that no package holds; what it consists of goes to `set`.
-fn unpackaged(tool: &Found, cache: Option<&Path>, set: &mut ToolSet) -> Vec<(String, String)> {
+fn unpackaged(
+    tool: &Found,
+    cache: Option<&Path>,
+    states: &States,
+    set: &mut ToolSet,
+) -> Vec<(String, String)> {
     // The libraries of the system that it uses cannot be told from its files.
     set.depend_on_the_host();
     let program = tool.program();
@@ -377,7 +391,7 @@ fn unpackaged(tool: &Found, cache: Option<&Path>, set: &mut ToolSet) -> Vec<(Str
         return vec![("program".into(), file_name(program)), ("digest".into(), digest)];
     };
     let inside = program.strip_prefix(&folder).unwrap_or(program).display().to_string();
-    let digest = prefix::digest(&folder, cache).to_hex().to_string();
+    let digest = prefix::digest(&folder, cache, states).to_hex().to_string();
     set.binds.push(folder);
     vec![("program".into(), inside), ("prefix".into(), digest)]
 }
@@ -395,7 +409,7 @@ fn packaged(
     database: &Database,
     tool: &Found,
     owners: &BTreeMap<PathBuf, String>,
-    cache: Option<&Path>,
+    (cache, states): (Option<&Path>, &States),
     files: &mut cover::Files,
     set: &mut ToolSet,
 ) -> Vec<(String, String)> {
@@ -412,7 +426,7 @@ fn packaged(
     roots.extend(modules);
     let mut facts = database.facts(&roots, &database.closure(&roots));
     for folder in dpkg::LOCAL_MODULES.iter().flat_map(|parent| prefix::modules(Path::new(parent))) {
-        let digest = prefix::digest(&folder, cache).to_hex().to_string();
+        let digest = prefix::digest(&folder, cache, states).to_hex().to_string();
         facts.push((format!("modules {}", folder.display()), digest));
         set.binds.push(folder);
     }

@@ -1,9 +1,11 @@
 //! Programs that no package owns: the folder that holds all of one, and its content.
 
 use std::{
+    collections::HashMap,
     fs,
     os::unix::{ffi::OsStrExt, fs::PermissionsExt},
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
 use rayon::prelude::*;
@@ -31,14 +33,28 @@ pub(super) fn modules(parent: &Path) -> Vec<PathBuf> {
     folders.filter(|folder| sorted_names(folder).is_ok_and(|names| !names.is_empty())).collect()
 }
 
+/// The states of installations, each looked at once. Clones share what they know.
+#[derive(Clone, Debug, Default)]
+pub struct States(Arc<Mutex<HashMap<PathBuf, Arc<OnceLock<blake3::Hash>>>>>);
+
+impl States {
+    /// The state of a folder, as it was when somebody first asked.
+    pub(super) fn of(&self, folder: &Path) -> blake3::Hash {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = Arc::clone(known.entry(folder.to_owned()).or_default());
+        drop(known);
+        *state.get_or_init(|| folder_state(folder, Detail::Identity))
+    }
+}
+
 /// BLAKE3 over the content of `folder`: paths, kinds, executable bits, bytes, targets of links. Times do not count, so
 /// that two machines agree; nor does the byte code that Python keeps aside. It is remembered in `cache` against
 /// the state of every file.
-pub(super) fn digest(folder: &Path, cache: Option<&Path>) -> blake3::Hash {
+pub(super) fn digest(folder: &Path, cache: Option<&Path>, states: &States) -> blake3::Hash {
     let Some(cache) = cache else { return content(folder) };
     let mut key = blake3::Hasher::new_derive_key("kiln prefix 1");
     feed(&mut key, folder.as_os_str().as_bytes());
-    key.update(folder_state(folder, Detail::Identity).as_bytes());
+    key.update(states.of(folder).as_bytes());
     let name = format!("prefix-1-{}.json", key.finalize().to_hex());
     let known: Option<String> =
         fs::read(cache.join(&name)).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
@@ -118,12 +134,16 @@ mod tests {
         let (one, same, other) = (make("1"), make("1"), make("2"));
         fs::write(same.path().join("lib/__pycache__/m.pyc"), "code").unwrap();
         let cache = tempfile::tempdir().unwrap();
-        let first = digest(one.path(), Some(cache.path()));
-        assert_eq!(first, digest(one.path(), Some(cache.path())), "remembered");
-        assert_eq!(first, digest(same.path(), None));
-        assert_ne!(first, digest(other.path(), None));
+        let first = digest(one.path(), Some(cache.path()), &States::default());
+        assert_eq!(first, digest(one.path(), Some(cache.path()), &States::default()), "remembered");
+        assert_eq!(first, digest(same.path(), None, &States::default()));
+        assert_ne!(first, digest(other.path(), None, &States::default()));
         fs::set_permissions(one.path().join("lib/m.py"), fs::Permissions::from_mode(0o755))
             .unwrap();
-        assert_ne!(first, digest(one.path(), Some(cache.path())), "an executable bit counts");
+        assert_ne!(
+            first,
+            digest(one.path(), Some(cache.path()), &States::default()),
+            "an executable bit counts"
+        );
     }
 }
