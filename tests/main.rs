@@ -10,6 +10,7 @@ mod confined;
 mod degrees;
 mod failures;
 mod gpus;
+mod large;
 mod memo;
 mod mischief;
 mod oracle;

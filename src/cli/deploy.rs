@@ -14,6 +14,7 @@ use serde::Serialize;
 use super::{
     build::{self, Flow, Plan},
     candidate::{Candidate, Origin, is_release, origin, stored},
+    capture::{self, Built},
     failure::{Exit, Failure, print_json},
     generations::{GenerationEntry, refused, unknown_deployment},
     global::Global,
@@ -121,6 +122,8 @@ pub fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
             if let Some(after) = &deployment.after {
                 follows(&registry, recipe, name, after, &release, model.as_ref())?;
             }
+            let built = if candidate.build.is_some() { Built::Now } else { Built::Earlier };
+            capture::sources(&project, &candidate.lineage, built)?;
             let keys = candidate.lineage.keys();
             let manifest = DeploymentManifest {
                 recipe: recipe.to_owned(),

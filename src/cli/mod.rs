@@ -6,6 +6,7 @@
 mod amount;
 mod build;
 mod candidate;
+mod capture;
 mod check;
 mod completions;
 mod copy;

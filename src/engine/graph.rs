@@ -274,7 +274,7 @@ pub enum Part {
 }
 
 /// What a step can run.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Toolchain {
     /// Nothing beyond kiln itself.
     Builtin,

@@ -17,7 +17,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use folder::{Detail, folder_state};
+pub(crate) use folder::{Detail, folder_state, state};
 
 /// The facts that make a host what it is to a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -235,11 +235,16 @@ impl Stamp {
 
     /// Whether the file has rested long enough that a later change shows in its times.
     pub(crate) fn is_settled(&self) -> bool {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let margin = Duration::from_secs(2);
-        let changed = self.numbers[3].max(self.numbers[4]);
-        i128::from(changed) + (margin.as_nanos() as i128) < now.as_nanos() as i128
+        is_settled(self.numbers[3].max(self.numbers[4]))
     }
+}
+
+/// Whether what was last changed at this time, in nanoseconds since 1970, has rested long enough that a later change
+/// shows in its times.
+pub(crate) fn is_settled(changed_ns: i64) -> bool {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let margin = Duration::from_secs(2);
+    i128::from(changed_ns) + (margin.as_nanos() as i128) < now.as_nanos() as i128
 }
 
 /// What takes milliseconds to find out, and what it was found out from.

@@ -89,14 +89,19 @@ impl Outside {
         // Whatever is wrong is told, with its place, by the build that follows.
         let nowhere =
             Location::new(&Arc::new(SourceText { name: String::new(), text: String::new() }), 0..0);
-        let source = |(origin, object): &(Origin, Option<Object>)| {
-            let source =
-                Source { name: String::new(), origin: origin.clone(), at: nowhere.clone() };
-            reader.resolve(&source).is_ok_and(|now| now.object == *object)
+        let source = |(origin, _): &(Origin, Option<Object>)| {
+            let (origin, at) = (origin.clone(), nowhere.clone());
+            Source { name: String::new(), origin, at }
+        };
+        let sources = || {
+            let sources: Vec<Source> = self.sources.iter().map(source).collect();
+            let now = reader.resolve_all(&sources.iter().collect::<Vec<_>>());
+            let both = self.sources.iter().zip(now);
+            both.into_iter().all(|((_, object), now)| now.is_ok_and(|now| now.object == *object))
         };
         self.variables.iter().all(variable)
             && self.toolchains.iter().all(toolchain)
             && self.files.par_iter().all(files)
-            && self.sources.par_iter().all(source)
+            && sources()
     }
 }

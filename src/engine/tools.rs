@@ -104,7 +104,7 @@ pub struct Search {
     variables: BTreeMap<String, String>,
     folder: Option<PathBuf>,
     cache: Option<PathBuf>,
-    states: States,
+    states: Option<States>,
 }
 
 impl Search {
@@ -137,7 +137,7 @@ impl Search {
     /// Shares what was seen of installations with other searches: each is looked at once.
     #[must_use]
     pub fn states(mut self, states: &States) -> Self {
-        self.states = states.clone();
+        self.states = Some(states.clone());
         self
     }
 
@@ -154,18 +154,20 @@ impl Search {
             .split_ascii_whitespace()
             .filter_map(|name| Found::in_folders(name, &self.core_folders()));
         let core: Vec<Found> = core.collect();
+        let states = &self.states.clone().unwrap_or_default();
         let Some(cache) = &self.cache else {
-            return Ok(describe(&tools, &core, None, &self.states));
+            return Ok(describe(&tools, &core, None, states));
         };
         let stamps = stamps(&tools, &core);
-        let name = format!("tools-1-{}.json", key(&tools, &self.states).to_hex());
+        let (key, is_settled) = key(&tools, states);
+        let name = format!("tools-1-{}.json", key.to_hex());
         let kept: Option<(Vec<Stamp>, ToolSet)> =
             fs::read(cache.join(&name)).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
         if let Some((_, set)) = kept.filter(|(known, _)| *known == stamps) {
             return Ok(set);
         }
-        let set = describe(&tools, &core, Some(cache), &self.states);
-        if stamps.iter().all(Stamp::is_settled) {
+        let set = describe(&tools, &core, Some(cache), states);
+        if is_settled && stamps.iter().all(Stamp::is_settled) {
             host::remember(cache, &name, &(stamps, &set));
         }
         Ok(set)
@@ -309,19 +311,20 @@ fn chain(path: &Path) -> Option<Vec<PathBuf>> {
     None
 }
 
-/// What the remembered answer is about.
-fn key(tools: &[Found], states: &States) -> blake3::Hash {
+/// What the remembered answer is about, and whether it may be remembered.
+fn key(tools: &[Found], states: &States) -> (blake3::Hash, bool) {
     let mut hasher = blake3::Hasher::new_derive_key("kiln tools 1");
+    let mut is_settled = true;
     for path in tools.iter().flat_map(|tool| &tool.chain) {
         host::feed(&mut hasher, path.as_os_str().as_bytes());
     }
-    for folder in tools.iter().filter_map(|tool| prefix::of(tool.program())) {
-        hasher.update(states.of(&folder).as_bytes());
+    let local = dpkg::LOCAL_MODULES.iter().flat_map(|parent| prefix::modules(Path::new(parent)));
+    for folder in tools.iter().filter_map(|tool| prefix::of(tool.program())).chain(local) {
+        let seen = states.of(&folder);
+        hasher.update(seen.state.as_bytes());
+        is_settled &= seen.is_settled;
     }
-    for folder in dpkg::LOCAL_MODULES.iter().flat_map(|parent| prefix::modules(Path::new(parent))) {
-        hasher.update(states.of(&folder).as_bytes());
-    }
-    hasher.finalize()
+    (hasher.finalize(), is_settled)
 }
 
 /// What it stands on.

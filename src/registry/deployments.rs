@@ -18,6 +18,7 @@ pub use self::audit::Unrooted;
 use crate::{
     disk::{Disk, DiskError},
     document::{self, Document, DocumentError},
+    manifest::DeploymentManifest,
     name::{self, NameError},
     record::{Generation, Pointer, Running, Switch, SwitchKind},
 };
@@ -474,13 +475,37 @@ impl<'s> Deployments<'s> {
 
     /// Keeps the collector from a generation's bytes and from the records of what made them.
     fn keep(&self, generation: &Generation) -> Result<(), RegistryError> {
-        let (name, root) = root_of(generation);
+        let (name, root) = self.root_of(generation);
         self.disk.point().map_err(|source| DiskError {
             doing: "write",
             path: PathBuf::from(&name),
             source,
         })?;
         Ok(self.store.set_root(&name, &root)?)
+    }
+
+    /// The root that keeps a generation, by its name.
+    fn root_of(&self, generation: &Generation) -> (String, Root) {
+        let Generation { recipe, deployment, number, .. } = generation;
+        let root = Root {
+            label: format!("generation {number} of {deployment} ({recipe})"),
+            keys: generation.keys.clone(),
+            objects: generation.objects().chain(self.sources(generation)).collect(),
+            data: serde_json::Value::Null,
+            at: generation.at,
+        };
+        (format!("generation/{recipe}/{deployment}/{number}"), root)
+    }
+
+    /// What the steps behind a generation read from outside, as far as it is in the store: large sources are put there
+    /// when they are deployed, and no record refers to them. A manifest that cannot be read names none.
+    fn sources(&self, generation: &Generation) -> Vec<Object> {
+        let path = self.store.path(&generation.manifest);
+        let manifest = std::fs::read(&path)
+            .ok()
+            .and_then(|bytes| DeploymentManifest::from_bytes(&path, &bytes).ok());
+        let sources = manifest.map(|manifest| manifest.lineage.sources).unwrap_or_default();
+        sources.into_values().filter(|source| self.store.contains(source)).collect()
     }
 
     fn switch(
@@ -531,19 +556,6 @@ impl<'s> Deployments<'s> {
     fn write<T: Document>(&self, path: &Path, value: &T) -> Result<(), RegistryError> {
         Ok(self.disk.place(path, &document::encode(value))?)
     }
-}
-
-/// The root that keeps a generation, with its name.
-fn root_of(generation: &Generation) -> (String, Root) {
-    let Generation { recipe, deployment, number, .. } = generation;
-    let root = Root {
-        label: format!("generation {number} of {deployment} ({recipe})"),
-        keys: generation.keys.clone(),
-        objects: generation.objects().collect(),
-        data: serde_json::Value::Null,
-        at: generation.at,
-    };
-    (format!("generation/{recipe}/{deployment}/{number}"), root)
 }
 
 /// What a switch is to be.

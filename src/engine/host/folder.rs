@@ -30,27 +30,50 @@ const TOGETHER: usize = 256;
 /// A digest over the state of a folder and all below it. Byte code that Python keeps aside is left out: running a program
 /// writes it. What cannot be read counts as absent.
 pub(crate) fn folder_state(folder: &Path, detail: Detail) -> blake3::Hash {
-    let (files, folders) = listed(folder, detail).unwrap_or_default();
-    let below = folders.into_par_iter().map(|(name, mut part)| {
+    state(folder, detail).digest
+}
+
+/// What a folder and all below it look like.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct State {
+    /// See [`folder_state`].
+    pub(crate) digest: blake3::Hash,
+    /// When something of it was last changed, in nanoseconds since 1970.
+    pub(crate) changed_ns: i64,
+}
+
+/// The state of a folder, and its age.
+pub(crate) fn state(folder: &Path, detail: Detail) -> State {
+    let mut found = listed(folder, detail).unwrap_or_default();
+    let below = found.folders.into_par_iter().map(|(name, mut part)| {
         let path = folder.join(OsStr::from_bytes(name.to_bytes()));
-        part.extend(folder_state(&path, detail).as_bytes());
-        (name, part)
+        let below = state(&path, detail);
+        part.extend(below.digest.as_bytes());
+        ((name, part), below.changed_ns)
     });
-    let mut parts: Vec<Part> = below.collect();
-    parts.extend(files);
-    parts.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+    let (parts, changed): (Vec<Part>, Vec<i64>) = below.unzip();
+    found.files.extend(parts);
+    found.files.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
     let mut hasher = blake3::Hasher::new_derive_key("kiln folder state 1");
-    for (_, part) in parts {
+    for (_, part) in found.files {
         feed(&mut hasher, &part);
     }
-    hasher.finalize()
+    let changed_ns = changed.into_iter().fold(found.changed_ns, i64::max);
+    State { digest: hasher.finalize(), changed_ns }
 }
 
 /// A name, and what stands for it in the digest.
 type Part = (CString, Vec<u8>);
 
 /// What is in a folder; the parts of the folders among it lack what is in them.
-fn listed(folder: &Path, detail: Detail) -> Option<(Vec<Part>, Vec<Part>)> {
+#[derive(Default)]
+struct Listed {
+    files: Vec<Part>,
+    folders: Vec<Part>,
+    changed_ns: i64,
+}
+
+fn listed(folder: &Path, detail: Detail) -> Option<Listed> {
     // Closed before the folders in it are opened, so that a wide and deep one needs few open files.
     let open = File::open(folder).ok()?;
     let names: Vec<CString> = Dir::read_from(&open)
@@ -62,14 +85,27 @@ fn listed(folder: &Path, detail: Detail) -> Option<(Vec<Part>, Vec<Part>)> {
     let parts = names.par_chunks(TOGETHER).flat_map_iter(|names| {
         names.iter().filter_map(|name| {
             let stat = rustix::fs::statat(&open, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
-            let kind = FileType::from_raw_mode(stat.st_mode);
-            Some((kind, (name.clone(), part(&open, name, &stat, detail)?)))
+            let part = part(&open, name, &stat, detail)?;
+            Some((stat, (name.clone(), part)))
         })
     });
-    let (folders, files): (Vec<_>, Vec<_>) =
-        parts.collect::<Vec<_>>().into_iter().partition(|(kind, _)| *kind == FileType::Directory);
-    let unsorted = |parts: Vec<(FileType, Part)>| parts.into_iter().map(|(_, part)| part).collect();
-    Some((unsorted(files), unsorted(folders)))
+    let mut listed = Listed::default();
+    for (stat, part) in parts.collect::<Vec<_>>() {
+        listed.changed_ns = listed.changed_ns.max(changed_ns(&stat));
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => listed.folders.push(part),
+            _ => listed.files.push(part),
+        }
+    }
+    Some(listed)
+}
+
+// The widths of the fields differ between platforms.
+#[allow(clippy::unnecessary_cast)]
+fn changed_ns(stat: &Stat) -> i64 {
+    let ns = |seconds: i64, ns: i64| seconds.saturating_mul(1_000_000_000).saturating_add(ns);
+    let content = ns(stat.st_mtime as i64, stat.st_mtime_nsec as i64);
+    content.max(ns(stat.st_ctime as i64, stat.st_ctime_nsec as i64))
 }
 
 // The widths of the fields differ between platforms.

@@ -5,7 +5,8 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use kiln_cache::{
@@ -13,6 +14,9 @@ use kiln_cache::{
     SourceError as HashError, SourceFolder, Store, TreeError, Trust,
 };
 use rayon::prelude::*;
+
+/// For so long what was looked at counts as seen.
+const MOMENT: Duration = Duration::from_millis(500);
 
 /// A source on the local disk.
 #[derive(Debug)]
@@ -23,6 +27,8 @@ pub(super) struct Local {
     farm: Mutex<Option<Farm>>,
     /// Held while it is copied into the store.
     copying: Mutex<()>,
+    /// When it was last seen to be what it was.
+    looked: Mutex<Instant>,
 }
 
 /// Links to the files of a large glob, so that a step sees these and no others.
@@ -95,7 +101,13 @@ impl From<SnapshotError> for PresentError {
 
 impl Local {
     pub(super) fn new(shape: Shape, in_place: bool) -> Self {
-        Self { shape, in_place, farm: Mutex::default(), copying: Mutex::default() }
+        Self {
+            shape,
+            in_place,
+            farm: Mutex::default(),
+            copying: Mutex::default(),
+            looked: Mutex::new(Instant::now()),
+        }
     }
 
     /// Whether steps read it where it lies.
@@ -113,8 +125,11 @@ impl Local {
         if !self.in_place {
             return self.copied(store, object);
         }
-        // What is read where it lies has to be what was hashed when the step begins, not only when it ends.
-        if let Some(path) = self.changed() {
+        // A step that reads something else than what was hashed is found out when it ends; looked at before, it need
+        // not run in vain. What was hashed or looked at a moment ago is not looked at again for that.
+        if self.looked().elapsed() > MOMENT
+            && let Some(path) = self.changed()
+        {
             return Err(PresentError::Changed(path));
         }
         match &self.shape {
@@ -150,6 +165,19 @@ impl Local {
 
     /// The first file that is not what it was when it was hashed, or the folder if it lists other files.
     pub(super) fn changed(&self) -> Option<PathBuf> {
+        let began = Instant::now();
+        let changed = self.first_changed();
+        if changed.is_none() {
+            *self.looked() = began;
+        }
+        changed
+    }
+
+    fn looked(&self) -> MutexGuard<'_, Instant> {
+        self.looked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn first_changed(&self) -> Option<PathBuf> {
         let moved =
             |file: &LocalFile| (!file.digest.is_still(&file.path)).then(|| file.path.clone());
         match &self.shape {

@@ -10,7 +10,7 @@ use std::{
 
 use rayon::prelude::*;
 
-use crate::host::{Detail, feed, folder_state, remember, sorted_names};
+use crate::host::{Detail, feed, is_settled, remember, sorted_names, state};
 
 /// The prefix of `program`: the folder above its `bin`, if that holds libraries too, and nothing but one installation.
 /// The system's own folders and a home folder's hold much else.
@@ -35,15 +35,26 @@ pub(super) fn modules(parent: &Path) -> Vec<PathBuf> {
 
 /// The states of installations, each looked at once. Clones share what they know.
 #[derive(Clone, Debug, Default)]
-pub struct States(Arc<Mutex<HashMap<PathBuf, Arc<OnceLock<blake3::Hash>>>>>);
+pub struct States(Arc<Mutex<HashMap<PathBuf, Arc<OnceLock<Seen>>>>>);
+
+/// The state of an installation, as it was when somebody first asked.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seen {
+    pub(super) state: blake3::Hash,
+    /// Whether a change after the look would have another state, so that what is found then may be remembered under it.
+    pub(super) is_settled: bool,
+}
 
 impl States {
-    /// The state of a folder, as it was when somebody first asked.
-    pub(super) fn of(&self, folder: &Path) -> blake3::Hash {
+    /// The state of a folder.
+    pub(super) fn of(&self, folder: &Path) -> Seen {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let state = Arc::clone(known.entry(folder.to_owned()).or_default());
+        let seen = Arc::clone(known.entry(folder.to_owned()).or_default());
         drop(known);
-        *state.get_or_init(|| folder_state(folder, Detail::Identity))
+        *seen.get_or_init(|| {
+            let found = state(folder, Detail::Identity);
+            Seen { state: found.digest, is_settled: is_settled(found.changed_ns) }
+        })
     }
 }
 
@@ -54,7 +65,8 @@ pub(super) fn digest(folder: &Path, cache: Option<&Path>, states: &States) -> bl
     let Some(cache) = cache else { return content(folder) };
     let mut key = blake3::Hasher::new_derive_key("kiln prefix 1");
     feed(&mut key, folder.as_os_str().as_bytes());
-    key.update(states.of(folder).as_bytes());
+    let seen = states.of(folder);
+    key.update(seen.state.as_bytes());
     let name = format!("prefix-1-{}.json", key.finalize().to_hex());
     let known: Option<String> =
         fs::read(cache.join(&name)).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
@@ -62,7 +74,9 @@ pub(super) fn digest(folder: &Path, cache: Option<&Path>, states: &States) -> bl
         return known;
     }
     let digest = content(folder);
-    remember(cache, &name, &digest.to_hex().as_str());
+    if seen.is_settled {
+        remember(cache, &name, &digest.to_hex().as_str());
+    }
     digest
 }
 

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use kiln_cache::{Problem, Root};
 
-use super::{Deployments, Place, RegistryError, deployed, root_of};
+use super::{Deployments, Place, RegistryError, deployed};
 use crate::{name, record::Generation};
 
 /// A generation that is not a root, though a deployment could go back to it.
@@ -70,7 +70,7 @@ impl Deployments<'_> {
         for place in self.places()? {
             for number in deployed(&self.read_history(&place)?) {
                 let generation = self.read_generation(&place, number)?;
-                let (name, root) = root_of(&generation);
+                let (name, root) = self.root_of(&generation);
                 if self.store.root(&name)?.is_none() {
                     found.push(Unrooted { root, generation });
                 }

@@ -377,7 +377,7 @@ fn a_generation_whose_root_was_removed_is_found_and_kept_again() {
     let one = f.deploy("one");
     f.deploy("two");
     assert_eq!(f.deployments().unrooted().unwrap(), []);
-    let (name, root) = root_of(&one);
+    let (name, root) = f.deployments().root_of(&one);
     assert!(f.store.remove_root(&name).unwrap());
     let found = f.deployments().unrooted().unwrap();
     assert_eq!(found.iter().map(|one| &one.root).collect::<Vec<_>>(), [&root]);
@@ -491,4 +491,44 @@ fn names_and_lines_are_checked_before_anything_is_written() {
         assert!(f.deployments().deploy(RECIPE, NAME, new).is_err());
     }
     assert!(!f.file("").exists());
+}
+
+#[test]
+fn what_was_captured_for_a_generation_stays_with_it_also_after_a_rollback() {
+    let f = Fixture::new();
+    let source = f.store.put_bytes(b"a large source").unwrap();
+    let absent = Object::file(Digest::of(b"a source that nobody captured"));
+    let new = f.release("a", "good");
+    let sources = [("data", source), ("other", absent)];
+    let manifest = DeploymentManifest {
+        recipe: RECIPE.to_owned(),
+        deployment: NAME.to_owned(),
+        release: new.release,
+        model: new.model,
+        after: None,
+        lineage: crate::Lineage {
+            sources: sources.map(|(name, object)| (name.to_owned(), object)).into(),
+            ..crate::Lineage::default()
+        },
+    };
+    let new = NewGeneration { manifest: manifest.store(&f.store).unwrap(), ..new };
+    f.deployments().deploy(RECIPE, NAME, new).unwrap();
+    f.deploy("b");
+    f.deployments().rollback(RECIPE, NAME, None, "ada", None, 9).unwrap();
+    // What a store has made it holds until it is closed.
+    let home = f.home;
+    drop(f.store);
+    let collected = || {
+        let store = Store::open(home.path()).unwrap();
+        store.gc(GcOptions::default()).unwrap();
+        store
+    };
+    assert!(collected().contains(&source));
+    // Nobody else keeps it.
+    let store = collected();
+    for (name, _) in store.roots().unwrap() {
+        store.remove_root(&name).unwrap();
+    }
+    drop(store);
+    assert!(!collected().contains(&source));
 }
