@@ -60,6 +60,13 @@ impl Holds {
         state.owner = state.owner.or(owner.copied());
     }
 
+    /// What is held so far stays held when it is let go, until its owner comes back.
+    pub(crate) fn outlive(&self) {
+        if let Some(mark) = &mut self.state().mark {
+            mark.set_stays(true);
+        }
+    }
+
     /// The last session to end lets everything go.
     pub(crate) fn end(&self) {
         let mut state = self.state();

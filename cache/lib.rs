@@ -42,6 +42,7 @@ mod lock;
 mod look;
 mod mapped;
 mod mark;
+mod mend;
 mod notice;
 mod object;
 mod realisation;

@@ -50,6 +50,12 @@ impl GcLock {
     }
 
     pub(crate) fn shared(&self) -> Result<Shared<'_>, FsError> {
+        self.enter()?;
+        Ok(Shared(self))
+    }
+
+    /// Keeps the collector away until as many have left as entered.
+    pub(crate) fn enter(&self) -> Result<(), FsError> {
         // Whoever comes second needs what the first one waits for, so waiting in here is right.
         let mut holders = self.holders.lock().unwrap_or_else(PoisonError::into_inner);
         if *holders == 0
@@ -59,20 +65,24 @@ impl GcLock {
             locked.map_err(|error| FsError::new("lock", &self.path, error))?;
         }
         *holders += 1;
-        Ok(Shared(self))
+        Ok(())
+    }
+
+    pub(crate) fn leave(&self) {
+        let mut holders = self.holders.lock().unwrap_or_else(PoisonError::into_inner);
+        *holders -= 1;
+        if *holders == 0
+            && let Some(file) = &self.file
+        {
+            // Unlocking an open file that is locked does not fail.
+            let _ = file.unlock();
+        }
     }
 }
 
 impl Drop for Shared<'_> {
     fn drop(&mut self) {
-        let mut holders = self.0.holders.lock().unwrap_or_else(PoisonError::into_inner);
-        *holders -= 1;
-        if *holders == 0
-            && let Some(file) = &self.0.file
-        {
-            // Unlocking an open file that is locked does not fail.
-            let _ = file.unlock();
-        }
+        self.0.leave();
     }
 }
 

@@ -129,18 +129,27 @@ impl Store {
             if !matches!(self.read_as(&path, &key)?, Some(Err(_))) {
                 continue;
             }
-            // No writer may put a sound one there between the look and the move.
-            let _writers = lock::records(&self.fs, &self.layout, &key)?;
-            let Some(Err(wrong)) = self.read_as(&path, &key)? else { continue };
-            self.set_aside(&path, &wrong)?;
-            if let Entry::Record(RecordName::Current(_)) = entry {
+            if self.set_aside_if_damaged(&path, &key)?
+                && let Entry::Record(RecordName::Current(_)) = entry
+            {
                 lost.push(key);
-                if let Some(index) = &self.index {
-                    index.forget_record(&key);
-                }
             }
         }
         Ok(lost)
+    }
+
+    /// Moves a record out of the way if it cannot be read; says whether it did.
+    pub(crate) fn set_aside_if_damaged(&self, path: &Path, key: &Digest) -> Result<bool, FsError> {
+        // No writer may put a sound one there between the look and the move.
+        let _writers = lock::records(&self.fs, &self.layout, key)?;
+        let Some(Err(wrong)) = self.read_as(path, key)? else { return Ok(false) };
+        self.set_aside(path, &wrong)?;
+        if let Some(index) = &self.index
+            && *path == self.layout.realisation(key)
+        {
+            index.forget_record(key);
+        }
+        Ok(true)
     }
 
     /// Records a result. Sets its `attempt`, `boot` and `group`. Its outputs, log and references

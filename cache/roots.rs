@@ -89,7 +89,7 @@ pub enum RootError {
     )]
     Changed(PathBuf),
     /// The file is of another version of the program.
-    #[error("the root file {} has the format {found}, and this program knows only {FORMAT}", path.display())]
+    #[error("the root file {} has the format {found}, and this program knows only {FORMAT}; use the version of the program that wrote it", path.display())]
     Format {
         /// The file.
         path: PathBuf,
@@ -187,6 +187,14 @@ impl Store {
 
     fn last_touch(&self, path: &Path) -> Option<SystemTime> {
         self.fs.lstat(path).ok()?.modified().ok()
+    }
+
+    /// Moves a root that cannot be read out of the way, with a notice. What only it held may then be collected.
+    ///
+    /// # Errors
+    /// If the name cannot be one, or the disk cannot be written to.
+    pub fn set_root_aside(&self, name: &str, why: &str) -> Result<(), RootError> {
+        Ok(self.set_aside(&path_of(&self.layout, name)?, why)?)
     }
 
     /// The root of this name.

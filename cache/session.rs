@@ -1,9 +1,10 @@
 //! A builder's stay in the store: what it holds is not collected while it lasts.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use crate::digest::Digest;
 use crate::fsio::FsError;
 use crate::holds::{self, Held};
-use crate::lock::Shared;
 use crate::object::Object;
 use crate::store::Store;
 
@@ -15,7 +16,7 @@ use crate::store::Store;
 pub struct Session<'s> {
     store: &'s Store,
     /// Where nothing can be written down, the collector is kept away altogether.
-    _collector_waits: Option<Shared<'s>>,
+    collector_waits: AtomicBool,
 }
 
 impl Store {
@@ -39,12 +40,12 @@ impl Store {
     }
 
     fn begin(&self, owner: Option<&Digest>) -> Result<Session<'_>, FsError> {
-        let collector_waits = match self.read_only() {
-            Some(_) => Some(self.gc_lock.shared()?),
-            None => None,
-        };
+        let session = Session { store: self, collector_waits: AtomicBool::new(false) };
         self.holds.begin(owner);
-        Ok(Session { store: self, _collector_waits: collector_waits })
+        if self.read_only().is_some() {
+            session.keep_collector_away()?;
+        }
+        Ok(session)
     }
 
     /// Lets go of what killed processes held for this owner.
@@ -67,12 +68,18 @@ impl Store {
 }
 
 impl Session<'_> {
+    /// Goes on holding after its end, as if its process had been killed: for an owner who could not make
+    /// a root of what it holds.
+    pub fn outlive(&self) {
+        self.store.holds.outlive();
+    }
+
     /// Holds an object. Waits while a collector is choosing what to remove.
     ///
     /// # Errors
     /// If it cannot be written down.
     pub fn hold_object(&self, object: &Object) -> Result<(), FsError> {
-        self.store.hold([Held::Object(*object)])
+        self.note([Held::Object(*object)])
     }
 
     /// Holds the realisation of a key, with its outputs, log and references.
@@ -80,7 +87,7 @@ impl Session<'_> {
     /// # Errors
     /// If it cannot be written down.
     pub fn hold_key(&self, key: &Digest) -> Result<(), FsError> {
-        self.store.hold([Held::Key(*key)])
+        self.note([Held::Key(*key)])
     }
 
     /// Holds many things at once, at the price of one.
@@ -89,12 +96,32 @@ impl Session<'_> {
     /// If they cannot be written down.
     pub fn hold(&self, keys: &[Digest], objects: &[Object]) -> Result<(), FsError> {
         let keys = keys.iter().copied().map(Held::Key);
-        self.store.hold(keys.chain(objects.iter().copied().map(Held::Object)))
+        self.note(keys.chain(objects.iter().copied().map(Held::Object)))
+    }
+
+    fn note(&self, held: impl IntoIterator<Item = Held>) -> Result<(), FsError> {
+        match self.store.hold(held) {
+            // Who only looks needs no room for it.
+            Err(error) if error.is_full() => self.keep_collector_away(),
+            noted => noted,
+        }
+    }
+
+    fn keep_collector_away(&self) -> Result<(), FsError> {
+        self.store.gc_lock.enter()?;
+        if self.collector_waits.swap(true, Ordering::Relaxed) {
+            // Once is enough.
+            self.store.gc_lock.leave();
+        }
+        Ok(())
     }
 }
 
 impl Drop for Session<'_> {
     fn drop(&mut self) {
         self.store.holds.end();
+        if self.collector_waits.load(Ordering::Relaxed) {
+            self.store.gc_lock.leave();
+        }
     }
 }

@@ -143,10 +143,16 @@ impl Store {
         // What may be torn cannot be moved away here, so that all of it counts as absent.
         let doubt = present(boot::doubt(&fs, &layout, &boot))?.flatten();
         let mut notices = Vec::new();
-        let index = Index::open_present(&fs, &layout.index()).map_err(|error| {
-            let what = format!("working without an index: {error}");
-            notices.push(Notice { path: layout.index(), what });
-        });
+        let index = match Index::open_present(&fs, &layout.index()) {
+            // It may tell of a source what was not so any more when the machine went down.
+            Ok(_) if doubt.is_some() => None,
+            Ok(index) => Some(index),
+            Err(error) => {
+                let what = format!("working without an index: {error}");
+                notices.push(Notice { path: layout.index(), what });
+                None
+            }
+        };
         Ok(Self {
             gc_lock: GcLock::open(&fs, &layout)?,
             holds: Holds::default(),
@@ -158,7 +164,7 @@ impl Store {
             doubted_since_ns: doubt.map(|doubt| doubt.since_ns),
             fs,
             layout,
-            index: index.ok(),
+            index,
         })
     }
 
@@ -180,14 +186,6 @@ impl Store {
     /// Whether something in the store is known to have reached the disk, or to have been looked at since.
     pub(crate) fn is_settled(&self, metadata: &Metadata) -> bool {
         self.doubted_since_ns.is_none_or(|since| ctime_ns(metadata) < since)
-    }
-
-    /// Whether a store lives in this folder.
-    #[must_use]
-    pub fn is_home(folder: &Path) -> bool {
-        let name = FORMAT.split_inclusive("store").next().unwrap_or(FORMAT);
-        std::fs::read(Layout::new(folder).format())
-            .is_ok_and(|bytes| bytes.starts_with(name.as_bytes()))
     }
 
     /// The folder that the store lives in, absolute.

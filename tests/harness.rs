@@ -163,6 +163,17 @@ impl Project {
         Run { output, hidden: vec![self.root.path().to_owned()] }
     }
 
+    /// Runs a command, which came from [`Project::command`] or starts one that did.
+    pub fn run(&self, mut command: Command) -> Run {
+        let output = command.output().expect("it starts");
+        Run { output, hidden: vec![self.root.path().to_owned()] }
+    }
+
+    /// The folder that everything of this project is in.
+    pub fn root(&self) -> &Path {
+        self.root.path()
+    }
+
     /// Runs `kiln build --json`, whatever its exit code.
     pub fn build(&self, arguments: &[&str]) -> Build {
         let run = self.kiln(&[&["build", "--json"], arguments].concat());

@@ -9,6 +9,7 @@ mod commands;
 mod confined;
 mod degrees;
 mod failures;
+mod faults;
 mod gpus;
 mod large;
 mod memo;

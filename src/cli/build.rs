@@ -205,7 +205,14 @@ pub fn realise(
         })
         .map_err(build_failure)?;
     progress.finish();
-    remember(&project.graph, &project.store, &mut project.history, &built)?;
+    if let Err(failure) = remember(&project.graph, &project.store, &mut project.history, &built) {
+        session.outlive();
+        // What the steps had to say comes first.
+        if !built.report.failed() {
+            return Err(failure);
+        }
+        summary::warn(&failure.told());
+    }
     for notice in project.store.take_notices() {
         summary::warn(&format!("{}: {}", notice.path.display(), notice.what));
     }
@@ -260,8 +267,16 @@ fn remember(
 pub fn note(
     store: &Store,
     history: &mut History,
-    change: impl FnOnce(&mut History) -> bool,
+    change: impl Fn(&mut History) -> bool,
 ) -> Result<(), Failure> {
+    if store.read_only().is_some() {
+        return Ok(());
+    }
+    // Who has no news writes nothing, and needs no room for it.
+    if !change(&mut history.clone()) {
+        change(history);
+        return history.touch(store).map_err(|error| unnoted(&error));
+    }
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     // Another kiln may have built this project meanwhile: what it noted stays.
     let _alone =
@@ -278,7 +293,7 @@ pub fn note(
 
 /// A build that could not be noted.
 pub fn unnoted(error: &(dyn std::error::Error + 'static)) -> Failure {
-    Failure::environment(error, "what was built is in the store, but the collector may take it")
+    Failure::environment(error, "what was built is kept in the store; build again to note it")
 }
 
 /// What to say once if steps are kept apart less well than they could be.

@@ -1,13 +1,8 @@
 //! What goes wrong with a command, how it is said, and with which exit code it ends.
 
-use std::{
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::{io::ErrorKind, path::Path, process::ExitCode};
 
-use kiln_cache::{FsError, Store};
 use kiln_engine::{diagnostic::Diagnostic, obstacle};
-use kiln_registry::DiskError;
 use serde::Serialize;
 
 use super::{diagnostics, style};
@@ -54,35 +49,51 @@ const SHOWN: usize = 50;
 pub struct Failure {
     exit: Exit,
     problems: Vec<Diagnostic>,
+    /// What the system said, if it was the system.
+    kind: Option<ErrorKind>,
 }
 
 impl Failure {
     /// Wrong usage: what, and how to go on.
     pub fn usage(message: impl Into<String>, help: impl Into<String>) -> Self {
-        Self { exit: Exit::Usage, problems: vec![Diagnostic::new(message).help(help)] }
+        Self { exit: Exit::Usage, problems: vec![Diagnostic::new(message).help(help)], kind: None }
     }
 
     /// Problems in the recipe or in what it names.
     pub fn recipe(problems: Vec<Diagnostic>) -> Self {
-        Self { exit: Exit::Usage, problems }
+        Self { exit: Exit::Usage, problems, kind: None }
     }
 
     /// Something refused or went wrong on the way.
     pub fn failed(problem: Diagnostic) -> Self {
-        Self { exit: Exit::Failed, problems: vec![problem] }
+        Self { exit: Exit::Failed, problems: vec![problem], kind: None }
     }
 
-    /// The environment is in the way: the error and its causes. What the disk of a store said has its own advice.
+    /// The environment is in the way: the error and its causes.
     pub fn environment(error: &(dyn std::error::Error + 'static), help: impl Into<String>) -> Self {
-        let advice = store_of(error).and_then(|home| obstacle::advice(&home, error));
-        Self::failed(Diagnostic::new(chain(error)).help(advice.unwrap_or_else(|| help.into())))
+        let kind = obstacle::kind(error);
+        Self { kind, ..Self::failed(Diagnostic::new(chain(error)).help(help)) }
     }
 
-    /// The store in `home` cannot be opened.
-    pub fn store(home: &Path, error: &(dyn std::error::Error + 'static)) -> Self {
-        let advice = obstacle::advice(home, error);
-        let general = "kiln doctor tells what is wrong; --home DIR names another place";
-        Self::failed(Diagnostic::new(chain(error)).help(advice.as_deref().unwrap_or(general)))
+    /// With advice on what the disk of the store in `home` said, if that is what failed.
+    pub fn advised(mut self, home: &Path) -> Self {
+        let Some(advice) = self.kind.and_then(|kind| obstacle::advice_on(home, kind)) else {
+            return self;
+        };
+        // Something else may be full, or be kept from this user.
+        let place = std::path::absolute(home).unwrap_or_else(|_| home.to_owned());
+        let place = place.display().to_string();
+        for problem in &mut self.problems {
+            if problem.message.contains(&place) {
+                problem.help = vec![advice.clone()];
+            }
+        }
+        self
+    }
+
+    /// What went wrong, in one line.
+    pub fn told(&self) -> String {
+        self.problems.iter().map(|problem| problem.message.as_str()).collect::<Vec<_>>().join("; ")
     }
 
     /// Says it, on stderr, or as a JSON document on stdout.
@@ -149,20 +160,6 @@ impl From<&Diagnostic> for ErrorEntry {
 pub fn print_json(document: &impl Serialize) {
     let text = serde_json::to_string_pretty(document).expect("documents have text keys only");
     anstream::println!("{text}");
-}
-
-/// The home of the store in which something failed, if it was in one.
-fn store_of(error: &(dyn std::error::Error + 'static)) -> Option<PathBuf> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        let in_store = error.downcast_ref::<FsError>().map(|error| &error.path);
-        let path = in_store.or_else(|| error.downcast_ref::<DiskError>().map(|error| &error.path));
-        if let Some(path) = path {
-            return path.ancestors().find(|folder| Store::is_home(folder)).map(Path::to_owned);
-        }
-        next = error.source();
-    }
-    None
 }
 
 /// An error and its causes, in one line.

@@ -112,9 +112,13 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
         }
     };
     let json = cli.global.json;
+    let home = project::store_home(&cli.global).ok();
     match run(cli) {
         Ok(exit) => exit.into(),
-        Err(failure) => failure.report(json).into(),
+        Err(failure) => match home {
+            Some(home) => failure.advised(&home).report(json).into(),
+            None => failure.report(json).into(),
+        },
     }
 }
 

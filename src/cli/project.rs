@@ -226,8 +226,12 @@ impl Pointers for RegistryPointers<'_> {
 
 /// Opens the store.
 pub fn open_store(global: &Global) -> Result<Store, Failure> {
-    let home = store_home(global)?;
-    Store::open(&home).map_err(|error| Failure::store(&home, &error))
+    Store::open(&store_home(global)?).map_err(|error| {
+        Failure::environment(
+            &error,
+            "kiln doctor tells what is wrong; --home DIR names another place",
+        )
+    })
 }
 
 /// Where the store is, or is to be.
@@ -307,8 +311,15 @@ pub fn evaluate(
     shown: &str,
     overrides: &[(String, String)],
 ) -> Result<Graph, Failure> {
-    let source = recipe::load(path, shown)
-        .map_err(|error| Failure::usage(chain(&error), "a recipe is a TOML file in UTF-8"))?;
+    let source = recipe::load(path, shown).map_err(|error| {
+        let help = match &error {
+            recipe::LoadError::Read { .. } => {
+                "it has to be readable for you: chmod u+r, or run kiln as its owner"
+            }
+            recipe::LoadError::NotUtf8 { .. } => "a recipe is a TOML file in UTF-8",
+        };
+        Failure::usage(chain(&error), help)
+    })?;
     recipe::evaluate(&source, &CATALOGUE, overrides).map_err(Failure::recipe)
 }
 

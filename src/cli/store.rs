@@ -29,12 +29,19 @@ pub struct Args {
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
     /// Read everything in the store again and compare it with its digests; see that deployments can be read and have
-    /// what they name.
-    Verify,
+    /// what they name. What is damaged is taken out of use, so that the next build makes it again.
+    Verify(VerifyArgs),
     /// Print where an object or an output lies, and nothing else.
     Path(PathArgs),
     /// Tell how much lies in the store.
     Du,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct VerifyArgs {
+    /// Only tell what is damaged; leave it where it is.
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -55,17 +62,21 @@ struct PathDocument {
 /// Runs one of them.
 pub fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
     match &args.command {
-        Command::Verify => verify(global),
+        Command::Verify(args) => verify(global, args),
         Command::Path(args) => path(global, args),
         Command::Du => du(global),
     }
 }
 
-fn verify(global: &Global) -> Result<Exit, Failure> {
+fn verify(global: &Global, args: &VerifyArgs) -> Result<Exit, Failure> {
     let store = open_store(global)?;
-    let mut report = store
-        .verify()
-        .map_err(|error| Failure::environment(&error, "kiln doctor tells what is wrong"))?;
+    let trouble = |error: &(dyn std::error::Error + 'static)| {
+        Failure::environment(error, "kiln doctor tells what is wrong")
+    };
+    let mut report = store.verify().map_err(|error| trouble(&error))?;
+    if !args.dry_run {
+        store.mend(&mut report).map_err(|error| trouble(&error))?;
+    }
     report.problems.extend(Deployments::new(&store).verify());
     report.problems.sort();
     let exit = if report.problems.is_empty() { Exit::Done } else { Exit::Failed };

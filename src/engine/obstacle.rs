@@ -13,8 +13,13 @@ const LITTLE: u64 = 256 << 10;
 
 /// How to go on after an error that the disk of the store in `home` gave; `None` if it says nothing of the disk.
 pub fn advice(home: &Path, error: &(dyn Error + 'static)) -> Option<String> {
+    advice_on(home, kind(error)?)
+}
+
+/// How to go on after an error of this kind that the disk of the store in `home` gave.
+pub fn advice_on(home: &Path, kind: ErrorKind) -> Option<String> {
     let home = home.display();
-    match kind(error)? {
+    match kind {
         ErrorKind::StorageFull => Some(full(&home)),
         ErrorKind::QuotaExceeded => Some(format!(
             "your share of the disk that the store in {home} is on is used up: kiln gc gives back what nothing \
@@ -48,7 +53,7 @@ pub fn advice_if_full(store: &Store) -> Option<String> {
 }
 
 /// What the system said, wherever in the chain of causes it stands.
-fn kind(error: &(dyn Error + 'static)) -> Option<ErrorKind> {
+pub fn kind(error: &(dyn Error + 'static)) -> Option<ErrorKind> {
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(error) = error.downcast_ref::<std::io::Error>() {

@@ -142,12 +142,20 @@ impl History {
         Digest::of(root.as_bytes())
     }
 
+    /// What is damaged is begun anew: it costs explanations, and what only earlier builds made may be collected.
     fn read(store: &Store, name: &str) -> Result<Self, RootError> {
-        match store.root(name)? {
-            Some(root) => serde_json::from_value(root.data)
-                .map_err(|source| RootError::Damaged { path: PathBuf::from(name), source }),
-            None => Ok(Self::default()),
-        }
+        let why = match store.root(name) {
+            Ok(Some(root)) => match serde_json::from_value(root.data) {
+                Ok(history) => return Ok(history),
+                Err(error) => error.to_string(),
+            },
+            Ok(None) => return Ok(Self::default()),
+            Err(error @ (RootError::Damaged { .. } | RootError::Changed(_))) => error.to_string(),
+            Err(error) => return Err(error),
+        };
+        store
+            .set_root_aside(name, &format!("the last builds of a project are not known: {why}"))?;
+        Ok(Self::default())
     }
 
     /// The latest key under which `step` was built that is not `current`.

@@ -115,7 +115,7 @@ impl RegistryError {
                 "upgrade kiln, or name another home: --home DIR".to_owned()
             }
             Self::Document(_) | Self::PointerLost(_) | Self::Missing(_) => {
-                "put the file back from a backup; `switches/` and `generations/` of the deployment tell what ran, \
+                "put the file back from a backup, or mend it and take its `check` out; `switches/` and `generations/` of the deployment tell what ran, \
                  and when"
                     .to_owned()
             }
@@ -554,7 +554,7 @@ impl<'s> Deployments<'s> {
     }
 
     fn write<T: Document>(&self, path: &Path, value: &T) -> Result<(), RegistryError> {
-        Ok(self.disk.place(path, &document::encode(value))?)
+        Ok(self.disk.place(path, &document::encode_checked(value))?)
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
+use kiln_cache::Digest;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 /// A kind of document.
@@ -39,6 +40,9 @@ pub enum DocumentError {
         /// What it says.
         found: String,
     },
+    /// It is not as it was written.
+    #[error("{} is damaged: its content has changed since it was written", .0.display())]
+    Changed(PathBuf),
     /// It was written by another version of the program.
     #[error(
         "{} has version {found} of `{format}`, and this program knows only version {known}; use the version of \
@@ -61,19 +65,32 @@ pub enum DocumentError {
 struct Head {
     format: String,
     version: u64,
+    #[serde(default)]
+    check: Option<Digest>,
 }
 
 #[derive(Serialize)]
 struct Frame<'a, T> {
     format: &'static str,
     version: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    check: Option<Digest>,
     #[serde(flatten)]
     value: &'a T,
 }
 
 /// The canonical bytes: fields in the order of their declaration, maps sorted, two spaces, one newline at the end.
 pub(crate) fn encode<T: Document>(value: &T) -> Vec<u8> {
-    let frame = Frame { format: T::FORMAT, version: T::VERSION, value };
+    framed(value, None)
+}
+
+/// The same with a field `check`: the BLAKE3 of the bytes without it. For what nothing else has the digest of.
+pub(crate) fn encode_checked<T: Document>(value: &T) -> Vec<u8> {
+    framed(value, Some(Digest::of(&encode(value))))
+}
+
+fn framed<T: Document>(value: &T, check: Option<Digest>) -> Vec<u8> {
+    let frame = Frame { format: T::FORMAT, version: T::VERSION, check, value };
     let mut bytes = serde_json::to_vec_pretty(&frame)
         .expect("a document serialises: its only maps have text for keys");
     bytes.push(b'\n');
@@ -97,5 +114,42 @@ pub(crate) fn decode<T: Document>(path: &Path, bytes: &[u8]) -> Result<T, Docume
             known: T::VERSION,
         });
     }
-    serde_json::from_slice(bytes).map_err(damaged)
+    let value = serde_json::from_slice(bytes).map_err(damaged)?;
+    // A flipped digit is as good a digit. Files without a check are those of earlier versions, or mended by hand.
+    if head.check.is_some_and(|check| check != Digest::of(&encode(&value))) {
+        return Err(DocumentError::Changed(path.to_owned()));
+    }
+    Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Sample {
+        number: u64,
+        text: Option<String>,
+    }
+
+    impl Document for Sample {
+        const FORMAT: &'static str = "kiln-sample";
+        const VERSION: u32 = 1;
+    }
+
+    #[test]
+    fn no_bit_of_a_checked_document_changes_what_it_says() {
+        let sample = Sample { number: 3, text: Some("why".into()) };
+        let bytes = encode_checked(&sample);
+        let path = Path::new("x");
+        assert_eq!(decode::<Sample>(path, &bytes).unwrap(), sample);
+        assert_eq!(decode::<Sample>(path, &encode(&sample)).unwrap(), sample);
+        for bit in 0..bytes.len() * 8 {
+            let mut bytes = bytes.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            if let Ok(read) = decode::<Sample>(path, &bytes) {
+                assert_eq!(read, sample, "bit {bit}: {}", String::from_utf8_lossy(&bytes));
+            }
+        }
+    }
 }

@@ -19,7 +19,16 @@ pub fn look(home: &Path) -> Vec<Finding> {
             return vec![Finding::wrong("store", "opens", Health::Broken, chain(&error), help)];
         }
     };
-    let mut findings = vec![Finding::works("store", "opens", "can be read and written")];
+    let mut findings = vec![match store.read_only() {
+        None => Finding::works("store", "opens", "can be read and written"),
+        Some(why) => Finding::wrong(
+            "store",
+            "opens",
+            Health::Missing,
+            format!("can only be read: {why}"),
+            "what is in it is used; to build more, name another place: --home DIR, or KILN_HOME=DIR",
+        ),
+    }];
     let notices = store.take_notices();
     findings.push(
         match notices.iter().find(|notice| notice.path.starts_with(home.join("index"))) {
