@@ -20,3 +20,4 @@ mod scheduling;
 mod steps;
 mod structure;
 mod tumour;
+mod usage;

@@ -2,6 +2,7 @@
 
 use std::{io::ErrorKind, path::Path, process::ExitCode};
 
+pub use kiln_engine::diagnostic::chain;
 use kiln_engine::{diagnostic::Diagnostic, obstacle};
 use serde::Serialize;
 
@@ -57,6 +58,20 @@ impl Failure {
     /// Wrong usage: what, and how to go on.
     pub fn usage(message: impl Into<String>, help: impl Into<String>) -> Self {
         Self { exit: Exit::Usage, problems: vec![Diagnostic::new(message).help(help)], kind: None }
+    }
+
+    /// Adds a fact to the last problem.
+    pub fn note(mut self, note: impl Into<String>) -> Self {
+        if let Some(problem) = self.problems.pop() {
+            self.problems.push(problem.note(note));
+        }
+        self
+    }
+
+    /// What is wrong.
+    #[cfg(test)]
+    pub fn problems(&self) -> &[Diagnostic] {
+        &self.problems
     }
 
     /// Problems in the recipe or in what it names.
@@ -160,19 +175,4 @@ impl From<&Diagnostic> for ErrorEntry {
 pub fn print_json(document: &impl Serialize) {
     let text = serde_json::to_string_pretty(document).expect("documents have text keys only");
     anstream::println!("{text}");
-}
-
-/// An error and its causes, in one line.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text.push_str(": ");
-            text.push_str(&more);
-        }
-        cause = error.source();
-    }
-    text
 }

@@ -18,7 +18,8 @@ use super::{
 
 /// List the generations of a deployment, or of all of the recipe's.
 ///
-/// For each: which release and model, and the last time that it was switched to: when, by whom, how and why.
+/// For each: which release and model, when it was first deployed, and the last time that it was switched to: when, by whom,
+/// how and why.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  kiln generations\n  kiln generations production --json")]
 pub struct Args {
@@ -89,7 +90,8 @@ pub fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
         "",
         "release",
         "model",
-        "when",
+        "first deployed",
+        "last switched to",
         "by",
         "how",
         "reason",
@@ -129,7 +131,7 @@ fn row(
     generation: &Generation,
     switches: &[Switch],
     current: Option<u64>,
-) -> [String; 9] {
+) -> [String; 10] {
     let last = switches.iter().rev().find(|switch| switch.to == generation.number);
     let (at, by, kind, reason) = match last {
         Some(last) => (last.at, &last.by, last.kind, &last.reason),
@@ -142,6 +144,7 @@ fn row(
         mark.to_owned(),
         style::short(&generation.release.digest),
         generation.model.map_or_else(|| "-".to_owned(), |model| style::short(&model.digest)),
+        moment::local(generation.at.saturating_mul(1000)),
         moment::local(at.saturating_mul(1000)),
         by.clone(),
         match kind {

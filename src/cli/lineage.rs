@@ -14,14 +14,17 @@ const SOURCE: &str = "sources.";
 
 /// The lineage of what a build made.
 pub fn of_build(graph: &Graph, results: &BTreeMap<StepId, Realisation>) -> Lineage {
-    let mut lineage = Lineage { params: graph.params.clone(), ..Lineage::default() };
+    let mut lineage = Lineage::default();
     // Ids are topological, so that inputs come first.
     for (&id, result) in results {
         let inputs = inputs(result);
         lineage.sources.extend(inputs.into_iter().filter_map(|(label, object)| {
             label.strip_prefix(SOURCE).map(|name| (name.to_owned(), object))
         }));
-        lineage.steps.push(step(&graph.step(id).name, result));
+        let step = graph.step(id);
+        let value = |name: &String| Some((name.clone(), graph.params.get(name)?.clone()));
+        lineage.params.extend(step.params.iter().filter_map(value));
+        lineage.steps.push(self::step(&step.name, result));
     }
     lineage
 }
@@ -114,9 +117,16 @@ fn step(name: &str, record: &Realisation) -> LineageStep {
 #[cfg(test)]
 mod tests {
     use kiln_cache::{Cost, Determinism, Isolation, Output, Precedence};
-    use kiln_engine::key::{ManifestItem, ManifestValue};
+    use std::sync::Arc;
+
+    use kiln_engine::{
+        diagnostic::SourceText,
+        key::{ManifestItem, ManifestValue},
+        recipe,
+    };
 
     use super::*;
+    use crate::builders::CATALOGUE;
 
     fn object(text: &str) -> Object {
         Object::file(Digest::of(text.as_bytes()))
@@ -184,5 +194,18 @@ mod tests {
         assert_eq!(lineage.sources, BTreeMap::from([("data".to_owned(), object("data"))]));
         assert!(!lineage.keys().contains(&old.key));
         assert_eq!(traced(&store, "r", &object("nowhere")).unwrap(), None);
+    }
+
+    #[test]
+    fn only_parameters_that_the_steps_name_are_told() {
+        let text = "name = \"t\"\n[params]\nx = 1\ny = 2\nz = 3\n\
+            [steps.a]\nrun = \"echo ${params.x} > ${out}\"\n\
+            [steps.b]\nrun = \"echo ${params.y} > ${out}\"\n";
+        let source = SourceText { name: "kiln.toml".into(), text: text.into() };
+        let graph = recipe::evaluate(&Arc::new(source), &CATALOGUE, &[]).unwrap();
+        let a = graph.step_ids().find(|&id| graph.step(id).name == "a").unwrap();
+        let lineage =
+            of_build(&graph, &BTreeMap::from([(a, record("a", 1, &[], ("out", "o", None)))]));
+        assert_eq!(lineage.params, BTreeMap::from([("x".to_owned(), "1".to_owned())]));
     }
 }

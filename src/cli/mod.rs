@@ -38,12 +38,13 @@ mod store;
 mod style;
 mod summary;
 mod table;
+mod usage;
 mod visible;
 mod why;
 
 use std::{ffi::OsString, process::ExitCode};
 
-use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, error::ErrorKind};
 
 pub use failure::chain;
 use failure::{Exit, Failure};
@@ -101,10 +102,16 @@ enum Command {
 pub fn main(arguments: Vec<OsString>) -> ExitCode {
     output::end_where_nobody_reads();
     let parsed = Cli::command()
-        .try_get_matches_from(arguments)
+        .try_get_matches_from(&arguments)
         .and_then(|matches| Cli::from_arg_matches(&matches));
     let cli = match parsed {
         Ok(cli) => cli,
+        Err(error) if error.use_stderr() && asks_for_json(&arguments) => {
+            return usage::failure(&error).report(true).into();
+        }
+        Err(error) if error.kind() == ErrorKind::MissingSubcommand => {
+            return usage::failure(&error).report(false).into();
+        }
         Err(error) => {
             // Printing fails only where nobody reads any more.
             drop(error.print());
@@ -120,6 +127,11 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
             None => failure.report(json).into(),
         },
     }
+}
+
+/// Whether `--json` is among arguments that could not be understood.
+fn asks_for_json(arguments: &[OsString]) -> bool {
+    arguments.iter().take_while(|argument| *argument != "--").any(|argument| argument == "--json")
 }
 
 fn run(cli: Cli) -> Result<Exit, Failure> {

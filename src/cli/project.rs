@@ -1,9 +1,6 @@
 //! A recipe and everything around it, opened: what most commands begin with.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use kiln_cache::{Object, Store, Trust};
 use kiln_engine::{
@@ -207,10 +204,7 @@ pub fn find_step(graph: &Graph, name: &str) -> Result<StepId, Failure> {
 
 /// What steps of a recipe in `dir` take from this machine.
 pub fn surroundings(dir: &Path, store: &Store) -> Surroundings {
-    let variables: BTreeMap<String, String> = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect();
-    Surroundings::new(variables, dir.to_owned(), store.home().join("facts"))
+    Surroundings::new(std::env::vars_os(), dir.to_owned(), store.home().join("facts"))
 }
 
 /// What deployments point at, from the registry.

@@ -179,8 +179,10 @@ fn write_cause(text: &mut String, cause: &Cause, indent: usize) {
 }
 
 fn write_diff(text: &mut String, diff: &str, indent: usize) {
-    let count = diff.lines().count();
-    for line in diff.lines().take(DIFF_LINES) {
+    // Not `lines`, which would take a return at the end of a line away.
+    let lines: Vec<&str> = diff.strip_suffix('\n').unwrap_or(diff).split('\n').collect();
+    let count = lines.len();
+    for line in lines.into_iter().take(DIFF_LINES) {
         let colour = match line.as_bytes().first() {
             Some(b'+') => style::GOOD,
             Some(b'-') => style::BAD,

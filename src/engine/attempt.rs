@@ -19,13 +19,14 @@ use kiln_cache::{
 
 use self::log::{Logs, tail};
 use crate::{
+    diagnostic::chain,
     event::AttemptReport,
     executor::{ExecuteError, Executed, Executor, Job, JobInput},
     gpu::Lease,
     graph::{self, Availability, Reference, Step, Toolchain},
     obstacle, place,
     sandbox::{Cancel, Exit, SandboxError},
-    source::{Resolved, chain},
+    source::Resolved,
     tools::ToolSet,
 };
 

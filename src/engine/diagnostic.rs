@@ -165,6 +165,21 @@ impl fmt::Display for Diagnostic {
     }
 }
 
+/// An error and its causes, in one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        cause = error.source();
+    }
+    text
+}
+
 /// The entry of `known` that `word` was probably meant to be, by edit distance (adjacent swaps count one).
 ///
 /// A third of the letters may differ; of fewer than three none, but they may be swapped or of the other case.

@@ -4,7 +4,11 @@
 //! here: types are checked, parameters substituted, references resolved, defaults filled in. What the
 //! references stand for on disk has not: this module is unaware of files and of the store.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -177,6 +181,8 @@ pub struct Step {
     pub gate: bool,
     /// How much it needs. Not in the key.
     pub resources: Resources,
+    /// The parameters that it names. Their values are in the key where they stand.
+    pub params: BTreeSet<String>,
     /// Every reference in `args`, `implementation` and `env`, once each, sorted: the edges of the graph.
     pub inputs: Vec<Reference>,
     /// Where the recipe defines it (its header).

@@ -6,7 +6,7 @@ use std::{error::Error, io::ErrorKind, path::Path};
 
 use kiln_cache::Store;
 
-use crate::source::chain;
+use crate::diagnostic::chain;
 
 /// Less free space than this is as good as none.
 const LITTLE: u64 = 256 << 10;

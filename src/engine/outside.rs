@@ -73,7 +73,7 @@ impl Outside {
     /// Whether all of it is found again. What cannot be read is not.
     pub fn is_found_again(&self, reader: &Reader<'_>, surroundings: &Surroundings) -> bool {
         let variable = |(name, value): &(String, Option<String>)| {
-            surroundings.variable(name) == value.as_deref()
+            surroundings.variable(name) == Ok(value.as_deref())
         };
         let toolchain = |(toolchain, facts): &(Toolchain, Vec<(String, String)>)| {
             surroundings.toolbox(toolchain).is_ok_and(|toolbox| toolbox.facts == *facts)

@@ -11,12 +11,12 @@ use kiln_cache::{FsError, Object, Store};
 use rayon::prelude::*;
 
 use crate::{
-    diagnostic::Diagnostic,
+    diagnostic::{Diagnostic, chain},
     executor::Executor,
     graph::{Graph, Reference, Source, SourceId, Step, StepId, Toolchain},
     project::History,
     sandbox::Cancel,
-    source::{Reader, Resolved, chain},
+    source::{Reader, Resolved},
     surroundings::{Surroundings, Toolbox},
 };
 
@@ -173,13 +173,20 @@ fn ground(context: &Context<'_>, step: &Step) -> Result<Ground, Vec<Diagnostic>>
         );
         Toolbox::default()
     });
+    let mut passed = BTreeMap::new();
+    for name in &step.pass_env {
+        match context.surroundings.variable(name) {
+            Ok(value) => drop(passed.insert(name.clone(), value.map(str::to_owned))),
+            Err(error) => problems.push(
+                Diagnostic::new(error.to_string())
+                    .at(step.at.clone(), "this step takes it from the caller, by `pass_env`")
+                    .help("set it to a text in UTF-8, or leave it out of `pass_env`"),
+            ),
+        }
+    }
     if !problems.is_empty() {
         return Err(problems);
     }
     let objects = files.iter().map(|(name, (_, object))| (name.clone(), *object)).collect();
-    let passed = step
-        .pass_env
-        .iter()
-        .map(|name| (name.clone(), context.surroundings.variable(name).map(str::to_owned)));
-    Ok(Ground { objects, passed: passed.collect(), toolbox, files })
+    Ok(Ground { objects, passed, toolbox, files })
 }

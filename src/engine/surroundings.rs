@@ -4,7 +4,7 @@
 //! results.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     ffi::OsString,
     path::PathBuf,
     sync::{Arc, Mutex, OnceLock, PoisonError},
@@ -19,6 +19,8 @@ use crate::{
 /// The caller's environment, and what of it was looked up.
 pub struct Surroundings {
     variables: BTreeMap<String, String>,
+    /// Names of variables whose values are no text.
+    unreadable: BTreeSet<String>,
     path: OsString,
     folder: PathBuf,
     cache: PathBuf,
@@ -26,6 +28,11 @@ pub struct Surroundings {
     tools: Mutex<BTreeMap<Vec<String>, Arc<ToolSet>>>,
     states: States,
 }
+
+/// A variable whose value cannot be handed on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the value of the variable `{0}` is not UTF-8")]
+pub struct NotText(String);
 
 /// What a step can run, for its key and for its sandbox.
 #[derive(Clone, Debug, Default)]
@@ -39,17 +46,26 @@ pub struct Toolbox {
 impl Surroundings {
     /// The surroundings of a caller with these variables, for a recipe in `folder`; what is slow to find out is
     /// remembered in the folder `cache`.
-    pub fn new(variables: BTreeMap<String, String>, folder: PathBuf, cache: PathBuf) -> Self {
-        let path = variables.get("PATH").map(OsString::from).unwrap_or_default();
-        Self {
-            variables,
-            path,
-            folder,
-            cache,
-            host: OnceLock::new(),
-            tools: Mutex::default(),
-            states: States::default(),
+    pub fn new(
+        caller: impl IntoIterator<Item = (OsString, OsString)>,
+        folder: PathBuf,
+        cache: PathBuf,
+    ) -> Self {
+        let mut path = OsString::new();
+        let (mut variables, mut unreadable) = (BTreeMap::new(), BTreeSet::new());
+        for (name, value) in caller {
+            if name == "PATH" {
+                path.clone_from(&value);
+            }
+            // A name that is no text cannot be asked for.
+            let Ok(name) = name.into_string() else { continue };
+            match value.into_string() {
+                Ok(value) => drop(variables.insert(name, value)),
+                Err(_) => drop(unreadable.insert(name)),
+            }
         }
+        let (host, tools) = (OnceLock::new(), Mutex::default());
+        Self { variables, unreadable, path, folder, cache, host, tools, states: States::default() }
     }
 
     /// Architecture and operating system: `x86_64-linux`.
@@ -64,9 +80,15 @@ impl Surroundings {
         PLATFORM
     }
 
-    /// The caller's variable called `name`.
-    pub fn variable(&self, name: &str) -> Option<&str> {
-        self.variables.get(name).map(String::as_str)
+    /// The caller's variable called `name`; `None` if it is not set.
+    ///
+    /// # Errors
+    /// If its value is no text: a key is made of text.
+    pub fn variable(&self, name: &str) -> Result<Option<&str>, NotText> {
+        if self.unreadable.contains(name) {
+            return Err(NotText(name.to_owned()));
+        }
+        Ok(self.variables.get(name).map(String::as_str))
     }
 
     /// The host's identity.

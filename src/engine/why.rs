@@ -194,7 +194,8 @@ impl Change {
             if cut.len() < text.trim_end().len() {
                 cut.push('…');
             }
-            cut
+            // What begins or ends with nothing to see, or is nothing, is seen by its quotes.
+            if cut.trim() == cut && !cut.is_empty() { cut } else { format!("{cut:?}") }
         };
         match (&self.before, &self.after) {
             (Some(before), Some(after)) if quote(before) == quote(after) => {
@@ -231,6 +232,17 @@ mod tests {
         let lines: Vec<String> = changes(&one, &two).iter().map(Change::line).collect();
         assert_eq!(lines, ["epochs: 60 → 100"]);
         assert!(changes(&one, &one).is_empty());
+    }
+
+    #[test]
+    fn a_value_with_nothing_to_see_is_quoted() {
+        let value =
+            |text: &str| manifest(vec![(&["env", "X"], ManifestValue::Text(text.into()), None)]);
+        let line = |one: &str, two: &str| changes(&value(one), &value(two))[0].line();
+        assert_eq!(line("", "a"), "variable X: \"\" → a");
+        assert_eq!(line("a", "a "), "variable X: a → \"a \"");
+        let gone = changes(&value(""), &manifest(Vec::new()))[0].line();
+        assert_eq!(gone, "variable X: gone, was \"\"");
     }
 
     #[test]

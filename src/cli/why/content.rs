@@ -49,8 +49,12 @@ pub fn texts(change: &Change) -> Found {
     let mut found = Found::default();
     if let (Some(before), Some(after)) = (&change.before, &change.after) {
         let is_long = |text: &str| text.trim_end().contains('\n') || text.chars().count() > 60;
-        if is_long(before) || is_long(after) {
-            found.diffs.push(diff("", before, after));
+        // A line end that came or went shows in a diff only.
+        if is_long(before) || is_long(after) || before.trim_end() == after.trim_end() {
+            // The end of a value is remarkable only where one has a line end there and the other has not.
+            let same = before.ends_with('\n') == after.ends_with('\n');
+            let end = if same && !before.ends_with('\n') { "\n" } else { "" };
+            found.diffs.push(diff("", &format!("{before}{end}"), &format!("{after}{end}")));
         }
     }
     found
@@ -58,10 +62,7 @@ pub fn texts(change: &Change) -> Found {
 
 fn diff(name: &str, before: &str, after: &str) -> String {
     let prefix = if name.is_empty() { String::new() } else { format!("{name} ") };
-    // Without this, a value that has no newline at its end would be followed by a remark about it.
-    let with_end =
-        |text: &str| if text.ends_with('\n') { text.to_owned() } else { format!("{text}\n") };
-    TextDiff::from_lines(with_end(before).as_str(), with_end(after).as_str())
+    TextDiff::from_lines(before, after)
         .unified_diff()
         .context_radius(3)
         .header(&format!("{prefix}before"), &format!("{prefix}now"))
@@ -154,6 +155,18 @@ mod tests {
         let found = compare(&store, old, new, None);
         assert_eq!(found.diffs, ["--- before\n+++ now\n@@ -1,2 +1,2 @@\n a\n-b\n+c\n"]);
         assert!(found.details.is_empty());
+    }
+
+    #[test]
+    fn a_line_end_that_goes_and_one_that_is_missing_are_seen() {
+        let (_home, store) = store();
+        let diff = |old: &[u8], new: &[u8]| {
+            let (old, new) = (store.put_bytes(old).unwrap(), store.put_bytes(new).unwrap());
+            compare(&store, old, new, None).diffs.remove(0)
+        };
+        let missing = diff(b"a\n", b"a");
+        assert!(missing.ends_with("-a\n+a\n\\ No newline at end of file\n"), "{missing}");
+        assert!(diff(b"a\r\n", b"a\n").ends_with("-a\r\n+a\n"));
     }
 
     #[test]

@@ -6,10 +6,10 @@
 use super::{node::Phase, owner::Owner};
 use crate::{
     attempt::{Failed, Outcome},
+    diagnostic::chain,
     event::Event,
     gpu::Lease,
     graph::StepId,
-    source::chain,
 };
 
 /// What came of asking for a step's GPUs.

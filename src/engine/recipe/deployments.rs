@@ -106,7 +106,7 @@ fn release(
         problems.push(wrong(&describe_node(node), problems));
         return None;
     };
-    let mut view = View { scope, own: None, edges: Vec::new() };
+    let mut view = View::new(scope, None);
     let bits = view.bits(node, text, problems)?;
     let found = match bits.as_slice() {
         [Bit::Target { target: Target::Output(step, output), .. }] => {

@@ -36,7 +36,7 @@ pub(super) fn graph(
     let mut edges: Vec<Vec<Edge>> = Vec::with_capacity(recipe.steps.len());
     for (number, (decl, builder)) in recipe.steps.iter().zip(&builders).enumerate() {
         let own = matches!(decl.work, Work::Command(_)).then_some(number);
-        let mut view = View { scope: &scope, own, edges: Vec::new() };
+        let mut view = View::new(&scope, own);
         let step = match &decl.work {
             Work::Broken => None,
             Work::Command(command) => program::step(decl, command, number, &mut view, problems),
@@ -45,7 +45,8 @@ pub(super) fn graph(
                 builtin::step(decl, builder, args, &mut checker)
             }),
         };
-        steps.push(step.map(|step| Step { salt: recipe.salt.to_owned(), ..step }));
+        let params = view.params.into_iter().map(str::to_owned).collect();
+        steps.push(step.map(|step| Step { salt: recipe.salt.to_owned(), params, ..step }));
         edges.push(view.edges);
     }
     let names: Vec<&str> = recipe.steps.iter().map(|step| step.name).collect();

@@ -2,7 +2,11 @@
 //!
 //! One lookup for each kind of name, built once per recipe. Unaware of types and of builders.
 
-use std::{borrow::Cow, collections::HashMap, ops::Range};
+use std::{
+    borrow::Cow,
+    collections::{BTreeSet, HashMap},
+    ops::Range,
+};
 
 use super::{
     params::{Parameter, Params},
@@ -54,9 +58,15 @@ pub(super) struct View<'s, 'a> {
     pub(super) own: Option<usize>,
     /// Each step that was named, and where.
     pub(super) edges: Vec<(usize, Range<usize>)>,
+    /// Each parameter that was named.
+    pub(super) params: BTreeSet<&'a str>,
 }
 
-impl<'a> View<'_, 'a> {
+impl<'s, 'a> View<'s, 'a> {
+    pub(super) fn new(scope: &'s Scope<'a>, own: Option<usize>) -> Self {
+        Self { scope, own, edges: Vec::new(), params: BTreeSet::new() }
+    }
+
     /// The pieces of the text `value` at `node`, or `None` where something is wrong and has been reported.
     pub(super) fn bits(
         &mut self,
@@ -86,6 +96,9 @@ impl<'a> View<'_, 'a> {
                         Some(target) => {
                             if let Target::Output(step, _) = target {
                                 self.edges.push((step, span.clone()));
+                            }
+                            if let Target::Parameter(_) = target {
+                                self.params.extend(mention.name.strip_prefix("params."));
                             }
                             bits.push(Bit::Target { target, name: mention.name, span });
                         }

@@ -23,6 +23,7 @@ pub(super) fn bare(decl: &StepDecl<'_>, problems: &Problems) -> Step {
         platform: false,
         gate: false,
         resources: decl.resources,
+        params: BTreeSet::new(),
         inputs: Vec::new(),
         at: problems.place(decl.at.clone()),
     }

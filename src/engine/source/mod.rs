@@ -28,7 +28,7 @@ pub use self::{
     local::PresentError,
 };
 use crate::{
-    diagnostic::Diagnostic,
+    diagnostic::{Diagnostic, chain},
     graph::{Absent, Origin, Source},
     place::extension,
 };
@@ -380,19 +380,4 @@ impl Resolved {
     pub fn changed(&self) -> Option<PathBuf> {
         self.local.as_ref().filter(|local| local.is_in_place()).and_then(Local::changed)
     }
-}
-
-/// An error and its causes, in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text.push_str(": ");
-            text.push_str(&more);
-        }
-        cause = error.source();
-    }
-    text
 }

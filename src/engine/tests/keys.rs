@@ -2,7 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use insta::assert_snapshot;
 use kiln_cache::{Digest, Object};
@@ -114,6 +118,7 @@ fn command() -> Case {
             platform: true,
             gate: false,
             resources: Resources::default(),
+            params: BTreeSet::new(),
             inputs: vec![SOURCE, UPSTREAM],
             at: location(0),
         },
