@@ -11,6 +11,7 @@ mod degrees;
 mod failures;
 mod faults;
 mod gpus;
+mod killed;
 mod large;
 mod memo;
 mod mischief;
