@@ -154,6 +154,11 @@ pub(crate) fn doubt(fs: &Fs, layout: &Layout, boot: &str) -> Result<Option<Doubt
             continue;
         }
         let Some(metadata) = present(fs.lstat(&path))? else { continue };
+        // A process that holds its mark lives, whatever its kernel calls this boot: a virtual machine may share
+        // the store.
+        if mark::is_held(fs, &path) {
+            continue;
+        }
         let since_ns = mtime_ns(&metadata).saturating_sub(MARGIN_NS);
         let doubt = doubt.get_or_insert(Doubt { since_ns, marks: Vec::new() });
         doubt.since_ns = doubt.since_ns.min(since_ns);

@@ -78,6 +78,11 @@ pub(crate) fn seize(fs: &Fs, path: &Path) -> Result<Option<File>, FsError> {
     Ok((try_lock(path, &file)? && names(fs, path, &file)?).then_some(file))
 }
 
+/// Whether somebody else holds this mark. One that cannot be opened counts as nobody's.
+pub(crate) fn is_held(fs: &Fs, path: &Path) -> bool {
+    fs.open(path).is_ok_and(|file| matches!(try_lock(path, &file), Ok(false)))
+}
+
 /// Tries for the exclusive lock.
 pub(crate) fn try_lock(path: &Path, file: &File) -> Result<bool, FsError> {
     match file.try_lock() {

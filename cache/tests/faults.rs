@@ -319,3 +319,22 @@ proptest! {
         flip(&files[which.index(files.len())], &home, bit.index(1 << 40), &truth);
     }
 }
+
+#[test]
+fn what_a_living_process_of_another_kernel_has_written_is_not_in_doubt() {
+    let folder = tempfile::tempdir().unwrap();
+    let of = |boot: &str| {
+        let options = StoreOptions { boot: Some(boot.to_owned()), ..StoreOptions::default() };
+        Store::open_with(&folder.path().join("home"), options).unwrap()
+    };
+    let marks = || fs::read_dir(folder.path().join("home/unflushed")).unwrap().count();
+    let living = of("one");
+    living.put_bytes(b"abc").unwrap();
+    drop(of("two"));
+    assert_eq!(marks(), 1, "its mark is its own");
+    // Gone without a flush: now nobody vouches for what it wrote.
+    drop(living);
+    assert_eq!(marks(), 1);
+    drop(of("three"));
+    assert_eq!(marks(), 0, "all of it was looked at");
+}

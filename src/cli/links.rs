@@ -7,6 +7,7 @@ use std::{
     collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use kiln_engine::{
@@ -178,8 +179,9 @@ fn place(owned: &Owned<'_>, link: &Path, target: &Path) -> Result<(), Blocked> {
     }
     fs::create_dir_all(folder).map_err(io)?;
     let name = link.file_name().unwrap_or_default().to_string_lossy();
-    let beside = folder.join(format!(".{name}.{}", std::process::id()));
-    drop(fs::remove_file(&beside));
+    // The time keeps two processes apart whose numbers are the same, in containers for instance.
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+    let beside = folder.join(format!(".{name}.{}-{since:x}", std::process::id()));
     std::os::unix::fs::symlink(target, &beside).map_err(io)?;
     fs::rename(&beside, link).map_err(io)
 }

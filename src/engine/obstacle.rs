@@ -11,6 +11,9 @@ use crate::diagnostic::chain;
 /// Less free space than this is as good as none.
 const LITTLE: u64 = 256 << 10;
 
+/// Room for fewer files than this is as good as none.
+const FEW: u64 = 64;
+
 /// How to go on after an error that the disk of the store in `home` gave; `None` if it says nothing of the disk.
 pub fn advice(home: &Path, error: &(dyn Error + 'static)) -> Option<String> {
     advice_on(home, kind(error)?)
@@ -48,8 +51,8 @@ pub fn advice_if_full(store: &Store) -> Option<String> {
     let found = rustix::fs::statvfs(store.home()).ok()?;
     let space = found.f_bavail.saturating_mul(found.f_frsize);
     // File systems without a table of files have none of them, free or not.
-    let files = if found.f_files == 0 { 1 } else { found.f_favail };
-    (space < LITTLE || files == 0).then(|| full(&store.home().display()))
+    let files = if found.f_files == 0 { FEW } else { found.f_favail };
+    (space < LITTLE || files < FEW).then(|| full(&store.home().display()))
 }
 
 /// What the system said, wherever in the chain of causes it stands.

@@ -7,6 +7,7 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 /// A control group; it is removed when this is dropped, which is to be after its processes are gone.
@@ -20,7 +21,9 @@ impl Group {
     pub(super) fn new(memory: Option<u64>, cpus: u32) -> io::Result<Self> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("kiln-{}-{number}", std::process::id());
+        // The time keeps two processes apart whose numbers are the same, in containers for instance.
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+        let name = format!("kiln-{}-{since:x}-{number}", std::process::id());
         Self::in_folder(&delegated()?.join(name), memory, cpus)
     }
 
