@@ -139,6 +139,7 @@ fn collect(store: &Store, options: GcOptions) -> Result<(Vec<Abandoned>, GcRepor
                 .root_again(generation)
                 .map_err(|error| Failure::environment(&error, error.help()))?;
         }
+        registry.let_go_of_cut_off().map_err(|error| Failure::environment(&error, error.help()))?;
         for project in &abandoned {
             store
                 .remove_idle_root(&project.root)

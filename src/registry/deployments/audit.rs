@@ -1,7 +1,7 @@
 //! Looking at all deployments at once: whether their files can be read, whether what they name is in the store, and
 //! which roots keep that.
 //!
-//! Changes nothing but roots that are missing. Unaware of what is in the objects that it looks for.
+//! Changes nothing but roots. Unaware of what is in the objects that it looks for.
 
 use std::path::PathBuf;
 
@@ -85,6 +85,29 @@ impl Deployments<'_> {
     /// If the disk cannot be written to.
     pub fn root_again(&self, unrooted: &Unrooted) -> Result<(), RegistryError> {
         self.keep(&unrooted.generation)
+    }
+
+    /// Removes the roots of generations that never ran and never will: what a deploy leaves that was cut off before
+    /// its switch. Waits for those that are at it. Gives the names of what was removed.
+    ///
+    /// # Errors
+    /// If a deployment cannot be read, or the disk cannot be written to.
+    pub fn let_go_of_cut_off(&self) -> Result<Vec<String>, RegistryError> {
+        let mut removed = Vec::new();
+        for place in self.places()? {
+            let _lock = self.lock(&place)?;
+            let ran: Vec<u64> = deployed(&self.read_history(&place)?).collect();
+            let prefix = format!("generation/{}/{}/", place.recipe, place.name);
+            for (name, _) in self.store.roots()? {
+                let number = name.strip_prefix(&prefix).and_then(|rest| rest.parse::<u64>().ok());
+                if number.is_some_and(|number| !ran.contains(&number))
+                    && self.store.remove_root(&name)?
+                {
+                    removed.push(name);
+                }
+            }
+        }
+        Ok(removed)
     }
 
     /// Every place to which something may have been deployed.

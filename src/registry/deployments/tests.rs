@@ -208,6 +208,14 @@ fn a_crash_while_deploying_leaves_the_old_generation_and_the_next_deploy_works()
             assert_eq!(f.current(), Some(next.number));
             let back = if done { 2 } else { 1 };
             assert_eq!(f.rollback(None).unwrap(), back);
+            assert_eq!(f.deployments().verify(), []);
+            assert_eq!(f.deployments().unrooted().unwrap(), []);
+            // What was cut off holds nothing any more, and all that ran is held.
+            let cut_off = f.deployments().let_go_of_cut_off().unwrap();
+            assert!(cut_off.len() <= usize::from(!done), "{cut_off:?}");
+            assert_eq!(f.store.roots().unwrap().len(), if done { 3 } else { 2 });
+            f.store.gc(GcOptions::default()).unwrap();
+            assert_eq!(f.deployments().verify(), []);
         },
     );
     // The root, and two for each of three files.
@@ -222,6 +230,7 @@ fn a_crash_in_the_first_deploy_leaves_nothing_deployed() {
         |f, done| {
             assert_eq!(f.current().is_some(), done);
             assert_eq!(f.deployments().names(RECIPE).unwrap().is_empty(), !done);
+            assert_eq!(f.deployments().verify(), []);
             f.deploy("b");
         },
     );
