@@ -16,6 +16,7 @@ use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
 
 use crate::access::{Closed, ReadOnly};
 use crate::fault::FaultPlan;
+use crate::holes;
 
 /// An operation on the file system that failed.
 #[derive(Debug, thiserror::Error)]
@@ -188,13 +189,14 @@ impl Fs {
         Ok(())
     }
 
-    /// Copies an open file's bytes into another's: a reflink where the file system has them.
+    /// Copies an open file's bytes into another, empty one's: a reflink where the file system has them, otherwise holes stay
+    /// holes.
     pub(crate) fn copy_bytes(&self, from: &File, to: &File, path: &Path) -> Result<(), FsError> {
         self.act("copy to", path, || {
             if rustix::fs::ioctl_ficlone(to, from).is_ok() {
                 return Ok(());
             }
-            io::copy(&mut &*from, &mut &*to).map(drop)
+            holes::copy(from, to)
         })
     }
 

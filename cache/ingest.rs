@@ -23,6 +23,8 @@ pub enum Ingest {
     Move,
     /// It stays as it is.
     Copy,
+    /// A copy of it becomes the object, and it is removed: somebody else may have it open.
+    Afresh,
 }
 
 /// Something that cannot be taken into the store.
@@ -71,7 +73,7 @@ impl Store {
         if metadata.is_symlink() {
             return Err(refused(Refusal::Link));
         }
-        if let Some(refusal) = scan::special(&metadata) {
+        if let Some(refusal) = scan::refusal(path, &metadata) {
             return Err(refused(refusal));
         }
         let home = self.fs.lstat(&self.layout.tmp())?;
@@ -79,12 +81,14 @@ impl Store {
             return self.take(path, &metadata);
         }
         let staged = self.staging.fresh(&self.fs, &self.layout)?;
-        let taken = copy(&self.fs, path, &metadata, &staged, "", 0)
+        let copy = Copying { fs: &self.fs, original_stays: how == Ingest::Copy };
+        let taken = copy
+            .copy(path, &metadata, &staged, "", 0)
             .map_err(|error| IngestError::from(scan::too_long(error, path)))
             .and_then(|()| self.take(&staged, &metadata));
         match (&taken, how) {
             (Err(_), _) => self.fs.remove_all(&staged)?,
-            (Ok(_), Ingest::Move) => self.fs.remove_all(path)?,
+            (Ok(_), Ingest::Move | Ingest::Afresh) => self.fs.remove_all(path)?,
             (Ok(_), Ingest::Copy) => {}
         }
         taken
@@ -141,36 +145,50 @@ impl Store {
     }
 }
 
-/// Copies a file, folder or link; refuses what can have no place in the store before opening it.
-fn copy(
-    fs: &Fs,
-    from: &Path,
-    metadata: &Metadata,
-    to: &Path,
-    rel: &str,
-    depth: usize,
-) -> Result<(), ScanError> {
-    // Folders are what is nested; what lies in the deepest one is no deeper.
-    scan::check_place(rel, if metadata.is_dir() { depth } else { depth.saturating_sub(1) })?;
-    if let Some(refusal) = scan::special(metadata) {
-        return Err(ScanError::Refused(rel.to_owned(), refusal));
+/// How copies are made.
+struct Copying<'f> {
+    fs: &'f Fs,
+    /// Nothing of it may be changed, not even for being read.
+    original_stays: bool,
+}
+
+impl Copying<'_> {
+    /// Copies a file, folder or link; refuses what can have no place in the store before opening it.
+    fn copy(
+        &self,
+        from: &Path,
+        metadata: &Metadata,
+        to: &Path,
+        rel: &str,
+        depth: usize,
+    ) -> Result<(), ScanError> {
+        let fs = self.fs;
+        // Folders are what is nested; what lies in the deepest one is no deeper.
+        scan::check_place(rel, if metadata.is_dir() { depth } else { depth.saturating_sub(1) })?;
+        if let Some(refusal) = scan::refusal(from, metadata) {
+            return Err(ScanError::Refused(rel.to_owned(), refusal));
+        }
+        if metadata.is_symlink() {
+            let target = fs.read_link(from)?.into_os_string().into_string();
+            let target = target.map_err(|_| ScanError::Refused(rel.to_owned(), Refusal::Target))?;
+            return Ok(fs.symlink(&target, to)?);
+        }
+        let needed = if metadata.is_dir() { 0o700 } else { 0o400 };
+        if !self.original_stays && metadata.mode() & needed != needed {
+            fs.chmod(from, needed | metadata.mode() & 0o777)?;
+        }
+        if metadata.is_file() {
+            let copy = fs.create_file(to, 0o600)?;
+            fs.copy_bytes(&fs.open(from)?, &copy, to)?;
+            return Ok(fs.chmod(to, 0o600 | metadata.mode() & 0o100)?);
+        }
+        fs.create_dir(to)?;
+        for name in fs.list(from)? {
+            let shown = name.to_string_lossy();
+            let rel = if rel.is_empty() { shown.into_owned() } else { format!("{rel}/{shown}") };
+            let path = from.join(&name);
+            self.copy(&path, &fs.lstat(&path)?, &to.join(&name), &rel, depth + 1)?;
+        }
+        Ok(())
     }
-    if metadata.is_symlink() {
-        let target = fs.read_link(from)?.into_os_string().into_string();
-        let target = target.map_err(|_| ScanError::Refused(rel.to_owned(), Refusal::Target))?;
-        return Ok(fs.symlink(&target, to)?);
-    }
-    if metadata.is_file() {
-        let copy = fs.create_file(to, 0o600)?;
-        fs.copy_bytes(&fs.open(from)?, &copy, to)?;
-        return Ok(fs.chmod(to, 0o600 | metadata.mode() & 0o100)?);
-    }
-    fs.create_dir(to)?;
-    for name in fs.list(from)? {
-        let shown = name.to_string_lossy();
-        let rel = if rel.is_empty() { shown.into_owned() } else { format!("{rel}/{shown}") };
-        let path = from.join(&name);
-        copy(fs, &path, &fs.lstat(&path)?, &to.join(&name), &rel, depth + 1)?;
-    }
-    Ok(())
 }

@@ -32,6 +32,7 @@ mod fsio;
 pub mod fuzz;
 mod gc;
 mod holds;
+mod holes;
 mod index;
 mod ingest;
 mod inventory;

@@ -11,6 +11,7 @@ use rayon::prelude::*;
 use crate::digest::Digest;
 use crate::directory::{MAX_DEPTH, MAX_ENTRIES};
 use crate::fsio::{Fs, FsError};
+use crate::holes;
 use crate::mark::fresh_name;
 use crate::tree::{Tree, TreeDir, TreeFile, TreeLink};
 
@@ -22,6 +23,10 @@ pub(crate) const OPEN_MODE: u32 = 0o555;
 /// How many bytes a path inside a tree may have. Linux takes 4095 in all, and the store's home has
 /// to stand before it; a fixed number, so that every machine refuses the same.
 pub(crate) const MAX_PATH: usize = 3072;
+
+/// How many bytes of a file may be holes. They take no room where the file was made, but they are hashed like any others,
+/// and wherever the file is copied to by somebody who knows of no holes they are written.
+const MAX_HOLES: u64 = 64 << 30;
 
 /// Why something cannot be in the store.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -50,6 +55,9 @@ pub enum Refusal {
     /// A path that would be too long once it is in the store.
     #[error("its path in the output has more than {MAX_PATH} bytes")]
     Path,
+    /// A file that consists of holes for the most part.
+    #[error("it is {length} GiB long, and more than {most} GiB of that are holes", length = .0 >> 30, most = MAX_HOLES >> 30)]
+    Holes(u64),
 }
 
 impl Refusal {
@@ -67,6 +75,9 @@ impl Refusal {
             Self::Depth => "write the output with fewer nested folders",
             Self::Entries => "pack them into fewer, larger files, or into several outputs",
             Self::Path => "write the output with fewer nested folders, or with shorter names",
+            Self::Holes(_) => {
+                "write only what it consists of: holes count as bytes wherever it is hashed or copied"
+            }
         }
     }
 }
@@ -106,9 +117,12 @@ impl From<FsError> for ScanError {
     }
 }
 
-/// The kind of file that can have no place in the store, if it is one.
-pub(crate) fn special(metadata: &Metadata) -> Option<Refusal> {
+/// Why a file can have no place in the store, whatever its bytes, if it cannot.
+pub(crate) fn refusal(path: &Path, metadata: &Metadata) -> Option<Refusal> {
     let kind = metadata.file_type();
+    if kind.is_file() {
+        return holes::exceed(path, metadata, MAX_HOLES).then(|| Refusal::Holes(metadata.len()));
+    }
     let name = if kind.is_fifo() {
         "FIFO"
     } else if kind.is_socket() {
@@ -264,7 +278,7 @@ impl Walk<'_> {
         check_place(&rel, depth)?;
         let metadata = self.fs.lstat(&path)?;
         let name = name.to_owned();
-        if let Some(refusal) = special(&metadata) {
+        if let Some(refusal) = refusal(&path, &metadata) {
             return Err(ScanError::Refused(rel, refusal));
         }
         if metadata.is_symlink() {

@@ -2,6 +2,7 @@
 //! that is not so.
 
 mod logs;
+mod outputs;
 mod processes;
 
 use std::{
@@ -12,6 +13,9 @@ use std::{
 };
 
 use crate::harness::Project;
+
+/// With a sandbox and without: what is said and kept is the same unless a test says otherwise.
+const CHOICES: [&str; 2] = ["full", "off"];
 
 /// A recipe of one step, `make`, with this script and these further keys.
 fn making(keys: &str, script: &str) -> Project {

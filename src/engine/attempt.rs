@@ -517,7 +517,7 @@ fn alias(order: &Order<'_>, output: &graph::Output, reference: Reference) -> Opt
 /// How an output comes into the store. Where a step was not kept apart, somebody else may hold the file open and write
 /// to it later, so that it is a copy that is hashed and kept.
 fn taken(isolation: Isolation) -> Ingest {
-    if isolation == Isolation::Off { Ingest::Copy } else { Ingest::Move }
+    if isolation == Isolation::Off { Ingest::Afresh } else { Ingest::Move }
 }
 
 /// How the recipe writes the output's place.

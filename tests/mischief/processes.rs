@@ -7,9 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{making, own_sleep, sleepers, temporary, wait_until};
-
-const CHOICES: [&str; 2] = ["full", "off"];
+use super::{CHOICES, making, own_sleep, sleepers, temporary, wait_until};
 
 #[test]
 fn a_step_that_heeds_no_signal_and_has_daemons_is_gone_at_its_timeout() {

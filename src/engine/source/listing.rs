@@ -69,6 +69,12 @@ impl Problem {
                 label: "a folder is content up to 16,777,216 files, folders and links".into(),
                 help: "name the folders further down that are meant".into(),
             },
+            // What is mostly holes is refused of outputs alone: it was there before kiln came.
+            Refusal::Holes(_) => Self {
+                message: format!("`{path}` cannot be content"),
+                label: refusal.to_string(),
+                help: refusal.help().into(),
+            },
             Refusal::Path => Self {
                 message: format!("the path of `{path}` is too long"),
                 label: "in a folder that is content, a path has at most 3072 bytes".into(),
