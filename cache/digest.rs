@@ -12,6 +12,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::interrupt;
 use crate::mapped;
 
 /// From this many bytes on, a file is hashed on all cores.
@@ -20,6 +21,8 @@ const PARALLEL_FROM: u64 = 1 << 20;
 const LARGE_PIECE: usize = 4 << 20;
 /// Bytes that are read at once from a small file.
 const SMALL_PIECE: usize = 128 << 10;
+/// So much of a mapped file is hashed between two looks at whether that is still wanted.
+const WINDOW: usize = 128 << 20;
 /// In so many places a large file is asked whether it is in memory.
 const PROBES: u64 = 16;
 
@@ -91,9 +94,16 @@ impl Digest {
             });
         }
         if is_in_memory(file, expected) {
-            let hash = |bytes: &[u8]| blake3::Hasher::new().update_rayon(bytes).finalize();
+            let hash = |bytes: &[u8]| {
+                let mut hasher = blake3::Hasher::new();
+                for part in bytes.chunks(WINDOW) {
+                    interrupt::check()?;
+                    hasher.update_rayon(part);
+                }
+                Ok::<_, io::Error>(hasher.finalize())
+            };
             if let Some(hash) = mapped::with_bytes(file, expected, hash) {
-                return Ok((Self(*hash.as_bytes()), expected));
+                return Ok((Self(*hash?.as_bytes()), expected));
             }
         }
         let mut piece = vec![0; LARGE_PIECE];
@@ -109,6 +119,7 @@ impl Digest {
         let mut hasher = blake3::Hasher::new();
         let mut total = 0u64;
         loop {
+            interrupt::check()?;
             let read = fill(file, expected, piece, total)?;
             total += read as u64;
             update(&mut hasher, &piece[..read]);

@@ -8,6 +8,11 @@ use std::path::Path;
 use rustix::fs::SeekFrom;
 use rustix::io::Errno;
 
+use crate::interrupt;
+
+/// So much is copied between two looks at whether that is still wanted.
+const PIECE: u64 = 64 << 20;
+
 /// Bytes for which the file system keeps no blocks: holes, or what it has packed.
 fn without_blocks(metadata: &Metadata) -> u64 {
     metadata.len().saturating_sub(metadata.blocks().saturating_mul(512))
@@ -38,13 +43,13 @@ pub(crate) fn exceed(path: &Path, metadata: &Metadata, limit: u64) -> bool {
 pub(crate) fn copy(mut from: &File, mut to: &File) -> io::Result<()> {
     let metadata = from.metadata()?;
     if without_blocks(&metadata) == 0 {
-        return io::copy(&mut from, &mut to).map(drop);
+        return copy_range(from, to, u64::MAX).map(drop);
     }
     let mut at = 0;
     while let Some((start, end)) = next_data(from, at)? {
         from.seek(io::SeekFrom::Start(start))?;
         to.seek(io::SeekFrom::Start(start))?;
-        let copied = io::copy(&mut from.take(end - start), &mut to)?;
+        let copied = copy_range(from, to, end - start)?;
         if copied < end - start {
             // Somebody has cut it short.
             return Ok(());
@@ -52,6 +57,20 @@ pub(crate) fn copy(mut from: &File, mut to: &File) -> io::Result<()> {
         at = end;
     }
     to.set_len(metadata.len().max(at))
+}
+
+/// Copies so many bytes, or until the end, from where the files are read and written; how many there were.
+fn copy_range(from: &File, mut to: &File, bytes: u64) -> io::Result<u64> {
+    let mut total = 0;
+    loop {
+        interrupt::check()?;
+        let part = PIECE.min(bytes - total);
+        let copied = io::copy(&mut from.take(part), &mut to)?;
+        total += copied;
+        if copied < part || total == bytes {
+            return Ok(total);
+        }
+    }
 }
 
 /// Where the next data at or after a place begins and ends.

@@ -121,7 +121,7 @@ impl From<FsError> for ScanError {
 pub(crate) fn refusal(path: &Path, metadata: &Metadata) -> Option<Refusal> {
     let kind = metadata.file_type();
     if kind.is_file() {
-        return holes::exceed(path, metadata, MAX_HOLES).then(|| Refusal::Holes(metadata.len()));
+        return holes::exceed(path, metadata, MAX_HOLES).then_some(Refusal::Holes(metadata.len()));
     }
     let name = if kind.is_fifo() {
         "FIFO"

@@ -4,6 +4,9 @@
 mod logs;
 mod outputs;
 mod processes;
+mod programs;
+mod sources;
+mod stopped;
 
 use std::{
     ffi::OsString,

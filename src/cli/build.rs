@@ -203,8 +203,12 @@ pub fn realise(
         .with_context(|context| {
             realise::build(context, &options, &mut |event: Event<'_>| progress.show(&event))
         })
-        .map_err(build_failure)?;
+        .map_err(|error| {
+            // Reading sources was cut short, which is then all that is wrong with them.
+            if project.cancel.is_tripped() { Failure::interrupted() } else { build_failure(error) }
+        });
     progress.finish();
+    let built = built?;
     if let Err(failure) = remember(&project.graph, &project.store, &mut project.history, &built) {
         session.outlive();
         // What the steps had to say comes first.
@@ -317,6 +321,9 @@ fn weak_isolation(project: &Project, sandbox: SandboxChoice) -> Option<String> {
     }
 }
 
+/// So many signals end the program at once, tidy or not.
+const PATIENCE: usize = 4;
+
 /// Trips the build's flag on Ctrl-C and its like, for as long as it lives.
 struct Signals {
     handle: signal_hook::iterator::Handle,
@@ -331,8 +338,14 @@ impl Signals {
         let handle = signals.handle();
         let cancel = cancel.clone();
         let thread = std::thread::spawn(move || {
-            for _ in signals.forever() {
+            for (number, _) in signals.forever().enumerate() {
                 cancel.trip();
+                kiln_cache::interrupt();
+                // Who asks again and again does not want to wait for what can be swept up later: steps end with
+                // this process, and the next build removes what they leave.
+                if number + 1 >= PATIENCE {
+                    std::process::exit(Exit::Interrupted.code().into());
+                }
             }
         });
         Ok(Self { handle, thread: Some(thread) })

@@ -84,6 +84,13 @@ impl Failure {
         Self { exit: Exit::Failed, problems: vec![problem], kind: None }
     }
 
+    /// It was stopped before there was anything to report.
+    pub fn interrupted() -> Self {
+        let problem = Diagnostic::new("interrupted before the first step");
+        let help = "nothing was run or recorded; the next build begins where this one did";
+        Self { exit: Exit::Interrupted, problems: vec![problem.help(help)], kind: None }
+    }
+
     /// The environment is in the way: the error and its causes.
     pub fn environment(error: &(dyn std::error::Error + 'static), help: impl Into<String>) -> Self {
         let kind = obstacle::kind(error);

@@ -26,9 +26,13 @@ use crate::{
     graph::{self, Availability, Reference, Step, Toolchain},
     obstacle, place,
     sandbox::{Cancel, Exit, SandboxError},
-    source::Resolved,
+    source::{Disturbance, Reading, Resolved},
+    surroundings::Surroundings,
     tools::ToolSet,
 };
+
+/// How often a step begins again because somebody touched what it read and left it as it was: made a link to it, say.
+const DISTURBANCES: u32 = 2;
 
 /// What a worker is to do.
 pub struct Order<'a> {
@@ -46,6 +50,8 @@ pub struct Order<'a> {
     pub passed: Vec<(String, String)>,
     /// The programs of a step with `tools`.
     pub tools: Option<Arc<ToolSet>>,
+    /// What its programs were looked up in.
+    pub surroundings: &'a Surroundings,
     /// Processor slots.
     pub cpus: u32,
     /// GPUs that it is lent.
@@ -202,11 +208,24 @@ impl Workshop<'_> {
         let mut logs = Logs::new(store);
         for attempt in 1.. {
             let began = Instant::now();
-            // A fresh one each time: nothing of a failed attempt is left for the next.
-            let scratch = store.scratch_dir().map_err(|error| self.ours(&error))?;
-            let log = scratch.path().join("log");
             let number = format!("attempt {attempt} of {of}");
-            let made = self.attempt(order, scratch.path(), &|log| logs.keep(log, &number));
+            let mut disturbed = 0;
+            let (scratch, made) = loop {
+                // A fresh one each time: nothing of a failed attempt is left for the next.
+                let scratch = store.scratch_dir().map_err(|error| self.ours(&error))?;
+                let keep = |log: &Path| logs.keep(log, &number);
+                let made = self.attempt(order, scratch.path(), disturbed == 0, &keep);
+                match &made {
+                    Err(miss) if miss.again == Again::AtOnce && disturbed < DISTURBANCES => {
+                        disturbed += 1;
+                    }
+                    _ => break (scratch, made),
+                }
+                if self.cancel.is_tripped() {
+                    return Ok(Outcome::Interrupted);
+                }
+            };
+            let log = scratch.path().join("log");
             let report = |reason: Option<&String>| AttemptReport {
                 attempt,
                 reason: reason.cloned(),
@@ -250,11 +269,13 @@ impl Workshop<'_> {
         &self,
         order: &Order<'_>,
         scratch: &Path,
+        undisturbed: bool,
         keep: &dyn Fn(&Path) -> Option<Object>,
     ) -> Result<Outcome, Miss> {
         let store = self.store;
         let log = scratch.join("log");
-        let job = self.job(order, scratch, &log)?;
+        upgraded(order)?;
+        let (job, readings) = self.job(order, scratch, &log, undisturbed)?;
         let started_ms = unix_ms();
         let executed = self.executor.execute(&job).map_err(|error| Miss {
             again: match &error {
@@ -270,14 +291,11 @@ impl Workshop<'_> {
             return Ok(Outcome::Interrupted);
         }
         let exit = executed.exit;
-        if let Some(path) = changed(order) {
+        if let Some(disturbance) = readings.iter().find_map(|reading| reading.disturbance(store)) {
             // What it made, or why it failed, says nothing.
-            let help = "nothing was recorded; build again once it is still".to_owned();
-            return Err(Miss::of_the_surroundings(
-                format!("`{}` changed while the step was reading it", path.display()),
-                Some(help),
-            ));
+            return Err(disturbed(disturbance));
         }
+        upgraded(order)?;
         if !exit.is_success() {
             return Err(Miss::of_the_step(exit.to_string(), exit_help(exit, order.step)));
         }
@@ -390,17 +408,20 @@ impl Workshop<'_> {
         order: &'b Order<'_>,
         scratch: &'b Path,
         log: &'b Path,
-    ) -> Result<Job<'b>, Box<Failed>> {
+        undisturbed: bool,
+    ) -> Result<(Job<'b>, Vec<Reading>), Box<Failed>> {
         let mut inputs = Vec::new();
+        let mut readings = Vec::new();
         for (number, input) in order.inputs.iter().enumerate() {
             let content = match (input.object, input.source) {
                 (None, _) => None,
-                (Some(object), Some(source)) => Some((
-                    object,
-                    source
-                        .present(self.store)
-                        .map_err(|error| Box::new(Failed::new(chain(&error))))?,
-                )),
+                (Some(object), Some(source)) => {
+                    let reading =
+                        source.begin(self.store, undisturbed).map_err(|error| self.ours(&error))?;
+                    let path = reading.path.clone();
+                    readings.push(reading);
+                    Some((object, path))
+                }
                 (Some(object), None) => Some((object, self.store.path(&object))),
             };
             let place = place::file_name(number as u32, &input.extension);
@@ -427,7 +448,7 @@ impl Workshop<'_> {
             }
             files.push((name.clone(), self.store.path(object)));
         }
-        Ok(Job {
+        let job = Job {
             step: order.step,
             inputs,
             files,
@@ -438,7 +459,8 @@ impl Workshop<'_> {
             scratch,
             log,
             cancel: self.cancel,
-        })
+        };
+        Ok((job, readings))
     }
 }
 
@@ -473,6 +495,8 @@ struct Miss {
 enum Again {
     /// The step itself went wrong: another time it may go well.
     Worthwhile,
+    /// Somebody touched what it read, which is again as it was.
+    AtOnce,
     /// What is around it is not as it has to be, and will not be so the next moment.
     Useless,
 }
@@ -497,9 +521,26 @@ fn failure(reason: String, help: Option<String>) -> Box<Failed> {
     Box::new(Failed { help, ..Failed::new(reason) })
 }
 
-/// A source that is not any more what it was when the build began.
-fn changed(order: &Order<'_>) -> Option<PathBuf> {
-    order.inputs.iter().filter_map(|input| input.source).filter_map(Resolved::changed).next()
+/// Refuses to go on where the programs that a step runs are not those that stand in its key.
+fn upgraded(order: &Order<'_>) -> Result<(), Miss> {
+    let Some(path) = order.surroundings.moved(&order.step.toolchain) else { return Ok(()) };
+    let reason = format!(
+        "the programs of this machine changed while the build was running: `{}` is not what it was",
+        path.display()
+    );
+    let help = "nothing was recorded; build again once the installation has ended".to_owned();
+    Err(Miss::of_the_surroundings(reason, Some(help)))
+}
+
+/// A source did not keep still while the step read it.
+fn disturbed(disturbance: Disturbance) -> Miss {
+    let (path, again) = match disturbance {
+        Disturbance::Touched(path) => (path, Again::AtOnce),
+        Disturbance::Changed(path) => (path, Again::Useless),
+    };
+    let reason = format!("`{}` changed while the step was reading it", path.display());
+    let help = "nothing was recorded; build again once it is still".to_owned();
+    Miss { failed: failure(reason, Some(help)), again }
 }
 
 fn alias(order: &Order<'_>, output: &graph::Output, reference: Reference) -> Option<Output> {

@@ -233,6 +233,11 @@ impl Stamp {
         Self { path: path.to_owned(), numbers }
     }
 
+    /// Its path, if it is not any more as it was.
+    pub(crate) fn moved(&self) -> Option<&Path> {
+        (Self::of(&self.path) != *self).then_some(&self.path)
+    }
+
     /// Whether the file has rested long enough that a later change shows in its times.
     pub(crate) fn is_settled(&self) -> bool {
         is_settled(self.numbers[3].max(self.numbers[4]))

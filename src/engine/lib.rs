@@ -19,6 +19,7 @@ pub mod forecast;
 pub mod gpu;
 pub mod graph;
 pub mod host;
+pub mod installation;
 pub mod key;
 pub mod local;
 pub mod memo;

@@ -13,6 +13,7 @@ use std::{
 use crate::{
     graph::Toolchain,
     host::{self, HostIdentity},
+    installation::{Installation, Moved},
     tools::{Search, States, ToolError, ToolSet},
 };
 
@@ -24,8 +25,8 @@ pub struct Surroundings {
     path: OsString,
     folder: PathBuf,
     cache: PathBuf,
-    host: OnceLock<HostIdentity>,
-    tools: Mutex<BTreeMap<Vec<String>, Arc<ToolSet>>>,
+    host: OnceLock<(HostIdentity, Installation)>,
+    tools: Mutex<BTreeMap<Vec<String>, Arc<Found>>>,
     states: States,
 }
 
@@ -33,6 +34,12 @@ pub struct Surroundings {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the value of the variable `{0}` is not UTF-8")]
 pub struct NotText(String);
+
+/// Tools that were found, and what they were then.
+struct Found {
+    set: Arc<ToolSet>,
+    installation: Installation,
+}
 
 /// What a step can run, for its key and for its sandbox.
 #[derive(Clone, Debug, Default)]
@@ -93,7 +100,46 @@ impl Surroundings {
 
     /// The host's identity.
     pub fn host(&self) -> &HostIdentity {
-        self.host.get_or_init(|| host::identity(Some(&self.cache)))
+        &self.looked_up().0
+    }
+
+    fn looked_up(&self) -> &(HostIdentity, Installation) {
+        self.host.get_or_init(|| {
+            // First what would tell of a change, so that one while the rest is looked up is noticed.
+            let installation = Installation::of_host();
+            (host::identity(Some(&self.cache)), installation)
+        })
+    }
+
+    /// What of the programs that a step with this toolchain can run is not any more as it was when they were looked up.
+    /// Nothing if they were not.
+    pub fn moved(&self, toolchain: &Toolchain) -> Option<PathBuf> {
+        let host = || match self.host.get()?.1.moved()? {
+            Moved::Program(path) | Moved::Folder(path) => Some(path),
+        };
+        match toolchain {
+            Toolchain::Builtin => None,
+            Toolchain::Host => host(),
+            Toolchain::Tools(names) => {
+                let known = {
+                    let tools = self.tools.lock().unwrap_or_else(PoisonError::into_inner);
+                    Arc::clone(tools.get(names)?)
+                };
+                match known.installation.moved() {
+                    Some(Moved::Program(path)) => return Some(path),
+                    Some(Moved::Folder(path))
+                        if self
+                            .search(names, &States::default())
+                            .is_ok_and(|now| now == *known.set) =>
+                    {
+                        drop(path);
+                    }
+                    Some(Moved::Folder(path)) => return Some(path),
+                    None => {}
+                }
+                if known.set.host_fallback { host() } else { None }
+            }
+        }
     }
 
     /// What a step with this toolchain can run.
@@ -129,22 +175,23 @@ impl Surroundings {
         }
     }
 
-    fn search(&self, names: &[String]) -> Result<ToolSet, ToolError> {
+    fn search(&self, names: &[String], states: &States) -> Result<ToolSet, ToolError> {
         Search::new(&self.path)
             .variables(&self.variables)
             .folder(&self.folder)
             .cache(&self.cache)
-            .states(&self.states)
+            .states(states)
             .resolve(names)
     }
 
     fn tool_set(&self, names: &[String]) -> Result<Arc<ToolSet>, ToolError> {
         let mut known = self.tools.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(set) = known.get(names) {
-            return Ok(Arc::clone(set));
+        if let Some(found) = known.get(names) {
+            return Ok(Arc::clone(&found.set));
         }
-        let set = Arc::new(self.search(names)?);
-        known.insert(names.to_vec(), Arc::clone(&set));
+        let set = Arc::new(self.search(names, &self.states)?);
+        let installation = Installation::of_tools(&set);
+        known.insert(names.to_vec(), Arc::new(Found { set: Arc::clone(&set), installation }));
         Ok(set)
     }
 }

@@ -461,6 +461,7 @@ impl<'a, 'b> Owner<'a, 'b> {
                 .filter_map(|(name, value)| Some((name.clone(), value.clone()?)))
                 .collect(),
             tools: ground.toolbox.tools.clone(),
+            surroundings: context.surroundings,
             cpus,
             gpus,
             manifest,

@@ -15,6 +15,8 @@ use kiln_cache::{
 };
 use rayon::prelude::*;
 
+use super::watch::{Expected, Watch, Watched};
+
 /// For so long what was looked at counts as seen.
 const MOMENT: Duration = Duration::from_millis(500);
 
@@ -132,6 +134,47 @@ impl Local {
         {
             return Err(PresentError::Changed(path));
         }
+        self.place(store)
+    }
+
+    /// Where a step can read it, and a watch over it if that is where it lies. What was disturbed before is looked at first.
+    pub(super) fn begin(
+        &self,
+        store: &Store,
+        object: Object,
+        undisturbed: bool,
+    ) -> Result<(PathBuf, Option<Watch>), PresentError> {
+        if !self.in_place {
+            return Ok((self.copied(store, object)?, None));
+        }
+        // Laid out first, since a link to a file is a change of it.
+        let place = self.place(store)?;
+        // What was hashed or looked at a moment ago is not looked at again before the step: what happened to it since
+        // then is found out when the step ends.
+        let began = Instant::now();
+        let fresh = undisturbed && self.looked().elapsed() <= MOMENT;
+        let watch = match &self.shape {
+            Shape::File(LocalFile { path, digest }) => {
+                let expected = Expected::Files(vec![digest]);
+                Watch::begin(store, &Watched::File(path), &expected, fresh)
+            }
+            Shape::Folder { path, found } => {
+                Watch::begin(store, &Watched::Folder(path), &Expected::Folder(found), fresh)
+            }
+            Shape::Files(files) => {
+                let paths = files.iter().map(|(_, file)| file.path.as_path()).collect();
+                let digests = files.iter().map(|(_, file)| &file.digest).collect();
+                Watch::begin(store, &Watched::Files(paths), &Expected::Files(digests), false)
+            }
+        };
+        let watch = watch?;
+        if !fresh {
+            *self.looked() = began;
+        }
+        Ok((place, Some(watch)))
+    }
+
+    fn place(&self, store: &Store) -> Result<PathBuf, PresentError> {
         match &self.shape {
             Shape::File(file) => Ok(file.path.clone()),
             Shape::Folder { path, .. } => Ok(path.clone()),

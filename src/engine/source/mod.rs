@@ -10,6 +10,7 @@ mod local;
 #[cfg(test)]
 mod tests;
 mod together;
+mod watch;
 
 use std::{
     collections::BTreeMap,
@@ -26,6 +27,7 @@ use self::{
 pub use self::{
     listing::{Problem, is_glob},
     local::PresentError,
+    watch::Disturbance,
 };
 use crate::{
     diagnostic::{Diagnostic, chain},
@@ -376,8 +378,37 @@ impl Resolved {
         self.local.as_ref().map_or(Ok(()), |local| local.copied(store, object).map(drop))
     }
 
+    /// Makes its bytes available as [`present`](Self::present) does, and begins to watch what is read where it lies;
+    /// `undisturbed` unless a reading of it was disturbed before.
+    ///
+    /// # Errors
+    /// If it is not what it was when it was hashed, or the store cannot take it.
+    pub fn begin(&self, store: &Store, undisturbed: bool) -> Result<Reading, PresentError> {
+        let object = self.object.ok_or(PresentError::Absent)?;
+        let (path, watch) = match &self.local {
+            Some(local) => local.begin(store, object, undisturbed)?,
+            None => (store.path(&object), None),
+        };
+        Ok(Reading { path, watch })
+    }
+
     /// The file that is no longer what it was when it was hashed, if there is one. Always none for snapshots.
     pub fn changed(&self) -> Option<PathBuf> {
         self.local.as_ref().filter(|local| local.is_in_place()).and_then(Local::changed)
+    }
+}
+
+/// A source that a step reads.
+#[derive(Debug)]
+pub struct Reading {
+    /// Where it can be read.
+    pub path: PathBuf,
+    watch: Option<watch::Watch>,
+}
+
+impl Reading {
+    /// What happened to it since the reading began. Always nothing for what is in the store.
+    pub fn disturbance(&self, store: &Store) -> Option<Disturbance> {
+        self.watch.as_ref()?.end(store)
     }
 }
