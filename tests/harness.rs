@@ -190,7 +190,8 @@ impl Drop for Project {
     }
 }
 
-fn make_writable(folder: &Path) {
+/// Lets a folder of read-only files be removed.
+pub fn make_writable(folder: &Path) {
     let Ok(meta) = folder.symlink_metadata() else { return };
     if !meta.is_dir() {
         return;

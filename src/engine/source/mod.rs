@@ -7,6 +7,7 @@
 
 mod listing;
 mod local;
+mod present_error;
 #[cfg(test)]
 mod tests;
 mod together;
@@ -26,7 +27,7 @@ use self::{
 };
 pub use self::{
     listing::{Problem, is_glob},
-    local::PresentError,
+    present_error::PresentError,
     watch::Disturbance,
 };
 use crate::{

@@ -18,7 +18,7 @@ use kiln_cache::{
 use rayon::prelude::*;
 use walkdir::WalkDir;
 
-use super::local::PresentError;
+use super::present_error::PresentError;
 
 /// What is watched.
 pub(super) enum Watched<'a> {
