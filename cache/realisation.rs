@@ -93,6 +93,8 @@ pub enum Determinism {
     Bitwise,
     /// Nothing is promised.
     None,
+    /// Its numbers are the same within a bound, and all else is.
+    Tolerance,
 }
 
 /// What a realisation took.

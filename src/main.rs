@@ -2,6 +2,7 @@
 
 mod builders;
 mod cli;
+mod numbers;
 
 use std::process::ExitCode;
 

@@ -20,5 +20,6 @@ mod recipe;
 mod scheduling;
 mod steps;
 mod structure;
+mod tolerance;
 mod tumour;
 mod usage;

@@ -64,7 +64,7 @@ milliseconds since 1970, sizes are bytes. Fields may be added; none changes its 
 const DOCUMENTS: &[(&str, &str)] = &[
     (
         "build",
-        r#"`{"recipe", "steps": [{"step", "action_key", "how": "reused" | "substituted" | "ran" | "failed" | "skipped", "verdict", "reason", "determinism", "isolation", "outputs": {NAME: {"kind", "digest", "executable", "path", "bytes"}}, "seconds", "log", "why"}], "seconds", "interrupted"}`. `differences` stands with a step in which `--check` found some, `help` with one that failed and can be helped."#,
+        r#"`{"recipe", "steps": [{"step", "action_key", "how": "reused" | "substituted" | "ran" | "failed" | "skipped", "verdict", "reason", "determinism", "isolation", "outputs": {NAME: {"kind", "digest", "executable", "path", "bytes"}}, "seconds", "log", "why"}], "seconds", "interrupted"}`. `differences` stands with a step in which `--check` found some, `deviation` (`{"file", "place", "before", "after", "excess"}`) where numbers may lie apart and do, `attempts` (`[{"attempt", "reason", "seconds"}]`) where there were several, `help` with one that failed and can be helped."#,
     ),
     (
         "check",
@@ -108,7 +108,7 @@ const DOCUMENTS: &[(&str, &str)] = &[
     ),
     (
         "status",
-        r#"`{"recipe", "steps": [{"step", "state": "up_to_date" | "would_run" | "may_run" | "withheld", "action_key", "verdict", "why", "after"}]}`."#,
+        r#"`{"recipe", "forecast": {"least_seconds", "most_seconds", "unknown", "late"} (null if nothing would run), "steps": [{"step", "state": "up_to_date" | "would_run" | "may_run" | "withheld", "action_key", "verdict", "estimate_seconds" (null where it is not known), "why", "after"}]}`."#,
     ),
     (
         "store",

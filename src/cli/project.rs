@@ -19,7 +19,7 @@ use super::{
     failure::{Failure, chain},
     global::Global,
 };
-use crate::builders::CATALOGUE;
+use crate::{builders::CATALOGUE, numbers::NumbersInFiles};
 
 /// The recipe's file name.
 pub const RECIPE_FILE: &str = "kiln.toml";
@@ -171,6 +171,7 @@ impl Project {
             surroundings: &self.surroundings,
             executor: &self.executor,
             history: &self.history,
+            numbers: &NumbersInFiles,
             cancel: &self.cancel,
         })
     }

@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use kiln_engine::{
+    difference::Deviation,
     event::{BuildReport, How, StepReport, VerdictWord},
     graph::{Determinism, StepId},
     realise::Built,
@@ -44,7 +45,7 @@ pub fn note(text: &str) -> String {
 /// What came of `--check`: how many of `steps` made the same bytes again.
 pub fn print_checks(project: &Project, built: &Built, steps: &BTreeSet<StepId>) {
     let held = |step: &&StepId| {
-        project.graph.step(**step).determinism == Determinism::Bitwise
+        project.graph.step(**step).determinism != Determinism::None
             && built.results.contains_key(step)
     };
     let checked: BTreeSet<&str> =
@@ -53,12 +54,25 @@ pub fn print_checks(project: &Project, built: &Built, steps: &BTreeSet<StepId>) 
         return;
     }
     let differ = built.report.steps.iter().filter(|step| !step.differences.is_empty()).count();
+    let near: Vec<(&str, &Deviation)> = built
+        .report
+        .steps
+        .iter()
+        .filter(|step| step.differences.is_empty())
+        .filter_map(|step| Some((step.step.as_str(), step.deviation.as_ref()?)))
+        .collect();
+    for (step, deviation) in &near {
+        let name = style::paint(style::NAME, step);
+        anstream::eprintln!("{:>9} {name}: {}", "near", visible(&deviation.to_string()));
+    }
     let count = style::counted(checked.len(), "step");
     if differ == 0 {
-        anstream::eprintln!(
-            "checked {count}: {}",
-            style::paint(style::GOOD, "the same bytes again")
-        );
+        let verdict = match near.len() {
+            0 => "the same bytes again".to_owned(),
+            some if some == checked.len() => "the same within what they allow".to_owned(),
+            some => format!("the same bytes again, or ({some}) the same within what they allow"),
+        };
+        anstream::eprintln!("checked {count}: {}", style::paint(style::GOOD, verdict));
         return;
     }
     anstream::eprintln!(
@@ -67,7 +81,7 @@ pub fn print_checks(project: &Project, built: &Built, steps: &BTreeSet<StepId>) 
     );
     anstream::eprintln!(
         "help: look for times, random numbers and the order of files or threads; a step that cannot do without says \
-         determinism = \"none\""
+         determinism = \"tolerance\" or \"none\""
     );
 }
 

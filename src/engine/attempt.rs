@@ -3,6 +3,7 @@
 //! This is what a worker does. It sees one step, its key and where its inputs lie; it is unaware of the graph and of
 //! what else is being built.
 
+mod check;
 mod log;
 
 use std::{
@@ -17,11 +18,15 @@ use kiln_cache::{
     Realisation, Recorded, Store,
 };
 
-use self::log::{Logs, tail};
+use self::{
+    check::check,
+    log::{Logs, tail},
+};
 use crate::{
     diagnostic::chain,
+    difference::{Findings, Numbers},
     event::AttemptReport,
-    executor::{ExecuteError, Executed, Executor, Job, JobInput},
+    executor::{ExecuteError, Executor, Job, JobInput},
     gpu::Lease,
     graph::{self, Availability, Reference, Step, Toolchain},
     obstacle, place,
@@ -98,8 +103,8 @@ pub enum Outcome {
     Made(Box<Realisation>),
     /// Meanwhile somebody else had made it.
     Found(Box<Realisation>),
-    /// It ran for a check; these are the differences, one a line.
-    Checked(Vec<String>),
+    /// It ran for a check.
+    Checked(Findings),
     /// It did not do what it must. Nothing is recorded.
     Failed(Failed),
     /// It was stopped.
@@ -161,6 +166,8 @@ pub struct Workshop<'a> {
     pub store: &'a Store,
     /// Who runs jobs.
     pub executor: &'a dyn Executor,
+    /// Who reads numbers in what steps make, for checks.
+    pub numbers: &'a dyn Numbers,
     /// Stops everything.
     pub cancel: &'a Cancel,
 }
@@ -301,7 +308,7 @@ impl Workshop<'_> {
         }
         let accepted = executed.verdict.as_ref().is_none_or(|verdict| verdict.accepted);
         if let Purpose::Check(recorded) = &order.purpose {
-            let found = compare(store, order.step, recorded, &executed)
+            let found = check(store, self.numbers, order.step, recorded, &executed)
                 .map_err(|error| Miss::of_the_surroundings(chain(&error), None))?;
             return Ok(Outcome::Checked(found));
         }
@@ -352,6 +359,7 @@ impl Workshop<'_> {
             isolation: executed.isolation,
             determinism: match order.step.determinism {
                 graph::Determinism::Bitwise => Determinism::Bitwise,
+                graph::Determinism::Tolerance(_) => Determinism::Tolerance,
                 graph::Determinism::None => Determinism::None,
             },
             manifest: order.manifest.clone(),
@@ -626,41 +634,4 @@ fn snapshots(store: &Store, order: &Order<'_>) -> Vec<Object> {
 
 fn unix_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
-}
-
-/// How a second run's outputs differ from the recorded ones, one difference a line.
-fn compare(
-    store: &Store,
-    step: &Step,
-    recorded: &Realisation,
-    executed: &Executed,
-) -> Result<Vec<String>, kiln_cache::IngestError> {
-    let mut lines = Vec::new();
-    let verdict = &executed.verdict;
-    if recorded.verdict != *verdict {
-        let word = |verdict: &Option<kiln_cache::Verdict>| match verdict {
-            Some(verdict) if verdict.accepted => format!("accepted ({})", verdict.reason),
-            Some(verdict) => format!("rejected ({})", verdict.reason),
-            None => "none".to_owned(),
-        };
-        lines.push(format!("verdict: {} → {}", word(&recorded.verdict), word(verdict)));
-    }
-    for output in step.outputs.iter().filter(|output| output.alias.is_none()) {
-        let Some(before) = recorded.output(&output.name) else { continue };
-        let path = executed.outputs.join(&output.file);
-        if path.symlink_metadata().is_err() {
-            lines.push(format!("{}: not made", output.name));
-            continue;
-        }
-        let now = store.ingest(&path, taken(executed.isolation))?;
-        if now.object != before.object {
-            lines.extend(crate::difference::between(
-                store,
-                &output.name,
-                before.object,
-                now.object,
-            ));
-        }
-    }
-    Ok(lines)
 }

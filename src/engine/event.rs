@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, time::Duration};
 use kiln_cache::{Digest, Isolation, Object, Verdict};
 use serde::Serialize;
 
-use crate::{forecast::Forecast, graph::StepId};
+use crate::{difference::Deviation, forecast::Forecast, graph::StepId};
 
 /// Something that happened in a build.
 #[derive(Debug)]
@@ -105,6 +105,9 @@ pub struct StepReport {
     /// Differences that `--check` found, file by file; empty if none or if it was not asked for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub differences: Vec<String>,
+    /// The two numbers that `--check` found to lie farthest apart, where they may; measured by the step's bound.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deviation: Option<Deviation>,
     /// How to go on after a failure.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub help: Option<String>,

@@ -304,12 +304,23 @@ pub struct Output {
 }
 
 /// How reproducible a step says it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Determinism {
     /// A second run gives the same bytes.
     Bitwise,
+    /// A second run gives the same numbers within this bound, and all else as it was.
+    Tolerance(Tolerance),
     /// Nothing is promised.
     None,
+}
+
+/// How far two numbers may lie apart that count as equal: by at most `absolute`, or by at most `relative` of the larger one.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Tolerance {
+    /// The difference. Finite, at least 0.
+    pub absolute: f64,
+    /// The difference, divided by the larger magnitude. Finite, at least 0.
+    pub relative: f64,
 }
 
 /// What a step needs of the machine.

@@ -347,6 +347,7 @@ impl<V: Visitor> Walk<'_, V> {
 pub fn determinism_word(determinism: Determinism) -> &'static str {
     match determinism {
         Determinism::Bitwise => "bitwise",
+        Determinism::Tolerance(_) => "tolerance",
         Determinism::None => "none",
     }
 }

@@ -11,7 +11,9 @@ use kiln_cache::{FsError, Object, Store};
 use rayon::prelude::*;
 
 use crate::{
+    diagnostic::Diagnostic,
     diagnostic::{Diagnostic, chain},
+    difference::Numbers,
     executor::Executor,
     graph::{Graph, Reference, Source, SourceId, Step, StepId, Toolchain},
     project::History,
@@ -34,6 +36,8 @@ pub struct Context<'a> {
     pub executor: &'a dyn Executor,
     /// What the project built before.
     pub history: &'a History,
+    /// Who reads numbers in what steps make, for checks.
+    pub numbers: &'a dyn Numbers,
     /// Stops everything.
     pub cancel: &'a Cancel,
 }

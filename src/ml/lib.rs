@@ -3,6 +3,7 @@
 //! Unaware of recipes, the store, the sandbox and networks. What a builder writes depends on its
 //! arguments and on the bytes of its inputs alone: never on paths, clocks, threads or the machine.
 
+pub mod deviation;
 pub mod evaluate;
 #[cfg(test)]
 mod fixture;

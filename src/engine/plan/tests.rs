@@ -111,6 +111,7 @@ impl World {
             surroundings: &Surroundings::new(BTreeMap::new(), root.to_owned(), root.join("facts")),
             executor: &self.fake,
             history: &self.history,
+            numbers: &(),
             cancel: &Cancel::new().unwrap(),
         })
     }

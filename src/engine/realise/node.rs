@@ -6,6 +6,7 @@ use kiln_cache::{Digest, Realisation};
 
 use crate::{
     attempt::{Failed, Purpose},
+    difference::Findings,
     event::{AttemptReport, How},
     key::Places,
 };
@@ -56,7 +57,7 @@ pub(super) struct Node {
     pub(super) made: Option<Digest>,
     pub(super) why: Vec<String>,
     pub(super) checked: bool,
-    pub(super) differences: Vec<String>,
+    pub(super) findings: Findings,
     pub(super) failure: Option<Failed>,
     pub(super) attempts: Vec<AttemptReport>,
     /// While it ran, something that it read was made anew and came out differently.
@@ -80,7 +81,7 @@ impl Node {
             made: None,
             why: Vec::new(),
             checked: false,
-            differences: Vec::new(),
+            findings: Findings::default(),
             failure: None,
             attempts: Vec::new(),
             stale: false,

@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     attempt::{Carried, Input, News, Order, Outcome, Purpose, Workshop},
+    difference::Findings,
     estimate::{Basis, Estimates},
     event::{Event, How},
     explain::{self, Reason},
@@ -109,6 +110,7 @@ impl<'a, 'b> Owner<'a, 'b> {
         let workshop = Workshop {
             store: self.context.store,
             executor: self.context.executor,
+            numbers: self.context.numbers,
             cancel: self.context.cancel,
         };
         let flushing = AtomicBool::new(false);
@@ -505,8 +507,8 @@ impl<'a, 'b> Owner<'a, 'b> {
                 node.phase = Phase::Resolving;
                 self.agenda.push(step);
             }
-            Outcome::Checked(differences) => {
-                node.differences = differences;
+            Outcome::Checked(findings) => {
+                node.findings = findings;
                 node.phase = Phase::Known;
                 // While it was checked, somebody may have asked for bytes that are lost.
                 self.provide(step);
@@ -520,7 +522,8 @@ impl<'a, 'b> Owner<'a, 'b> {
                         | Phase::Gathering(Purpose::Check(_))
                 ) =>
             {
-                node.differences = vec![format!("the second run failed: {}", failed.reason)];
+                let failed = format!("the second run failed: {}", failed.reason);
+                node.findings = Findings { differences: vec![failed], deviation: None };
                 node.phase = Phase::Known;
                 // While it was checked, somebody may have asked for bytes that are lost.
                 self.provide(step);
@@ -613,7 +616,7 @@ impl<'a, 'b> Owner<'a, 'b> {
             node.key = None;
             node.checked = false;
             node.announced = false;
-            node.differences.clear();
+            node.findings = Findings::default();
             self.agenda.push(next);
             pending.extend(&self.downstream[next.index()]);
         }

@@ -61,7 +61,8 @@ impl Owner<'_, '_> {
                 [] | [_] => Vec::new(),
                 several => several.to_vec(),
             },
-            differences: node.differences.clone(),
+            differences: node.findings.differences.clone(),
+            deviation: node.findings.deviation.clone(),
             log_tail: node.failure.as_ref().map(|failed| failed.tail.clone()).unwrap_or_default(),
             help: node.failure.as_ref().and_then(|failed| failed.help.clone()),
         }

@@ -122,9 +122,15 @@ pub(crate) const STEP: &[Key] = &[
     ),
     key(
         "determinism",
-        "`\"bitwise\"` or `\"none\"`",
+        "`\"bitwise\"`, `\"tolerance\"` or `\"none\"`",
         Presence::Default("\"bitwise\""),
-        "What a second run promises: the same bytes, or nothing. `kiln build --check` holds it to its word.",
+        "What a second run promises: the same bytes, numbers within `tolerance`, or nothing. `kiln build --check` holds it to its word.",
+    ),
+    key(
+        "tolerance",
+        "table of numbers",
+        Presence::Optional,
+        "`{ absolute = 1e-6, relative = 1e-4 }`, one or both: how far numbers may lie apart with `determinism = \"tolerance\"`. Two are equal if they differ by at most `absolute`, or by at most `relative` of the larger one. Not in the key.",
     ),
 ];
 

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     diagnostic::nearest,
-    graph::{Absent, Determinism, Origin, Resources, Value},
+    graph::{Absent, Determinism, Origin, Resources, Tolerance, Value},
 };
 
 /// A recipe as it is written.
@@ -303,10 +303,10 @@ fn step<'a>(key: &'a KeyNode<'a>, node: &'a Node<'a>, problems: &mut Problems) -
     }
     let resources = read_resources(table, problems);
     let stated = table.get("determinism").and_then(|node| {
-        let word = word(node, "determinism", &["bitwise", "none"], problems)?;
-        Some((if word == "none" { Determinism::None } else { Determinism::Bitwise }, node.span()))
+        let word = word(node, "determinism", &["bitwise", "tolerance", "none"], problems)?;
+        Some((word, node.span()))
     });
-    let mut determinism = stated.as_ref().map_or(Determinism::Bitwise, |(stated, _)| *stated);
+    let mut determinism = determinism(name, stated.as_ref(), table, problems);
     let builder = match builder {
         None => Some((COMMAND_NAME, at.clone())),
         Some(node) => text(node, "builder", problems).map(|name| (name, node.span())),
@@ -319,11 +319,12 @@ fn step<'a>(key: &'a KeyNode<'a>, node: &'a Node<'a>, problems: &mut Problems) -
             unknown_keys(table, &valid, "a `command` step", "its keys", problems);
             let command = command::read(name, at.clone(), table, &valid, problems);
             if command.network {
-                if let Some((Determinism::Bitwise, span)) = stated {
+                if let Some((word @ ("bitwise" | "tolerance"), span)) = stated {
+                    let claim = if word == "bitwise" { word } else { "near to itself" };
                     let problem = problems
                         .at(
                             span,
-                            format!("step `{name}` uses the network and claims to be bitwise"),
+                            format!("step `{name}` uses the network and claims to be {claim}"),
                             "what the network answers can change from run to run",
                         )
                         .help("write `determinism = \"none\"`, or leave it out");
@@ -396,6 +397,90 @@ fn report_misspelt_work(table: &DeTable<'_>, problems: &mut Problems) -> bool {
         }
     }
     true
+}
+
+/// What a step says of a second run, with its bound.
+fn determinism(
+    name: &str,
+    stated: Option<&(&str, Range<usize>)>,
+    table: &DeTable<'_>,
+    problems: &mut Problems,
+) -> Determinism {
+    const EXAMPLE: &str = "`tolerance = { absolute = 1e-6, relative = 1e-4 }`, one or both";
+    let bound = table.get_key_value("tolerance");
+    match (stated, bound) {
+        (Some(("tolerance", span)), None) => {
+            let problem = problems
+                .at(
+                    span.clone(),
+                    format!("step `{name}` does not say its tolerance"),
+                    "how far may numbers lie apart?",
+                )
+                .help(format!("write {EXAMPLE}"));
+            problems.push(problem);
+            Determinism::Bitwise
+        }
+        (Some(("tolerance", _)), Some((_, node))) => {
+            Determinism::Tolerance(tolerance(node, problems).unwrap_or_default())
+        }
+        (stated, Some((key, node))) => {
+            tolerance(node, problems);
+            let problem = problems
+                .at(
+                    key.span(),
+                    format!("step `{name}` has a tolerance that means nothing"),
+                    "it promises the same bytes, or nothing",
+                )
+                .help("write `determinism = \"tolerance\"`, or leave the bound out");
+            problems.push(problem);
+            if matches!(stated, Some(("none", _))) {
+                Determinism::None
+            } else {
+                Determinism::Bitwise
+            }
+        }
+        (Some(("none", _)), None) => Determinism::None,
+        (_, None) => Determinism::Bitwise,
+    }
+}
+
+/// The bound of a step, or `None` after a report.
+fn tolerance(node: &Node<'_>, problems: &mut Problems) -> Option<Tolerance> {
+    const KEYS: [&str; 2] = ["absolute", "relative"];
+    let expected = "a table such as `{ absolute = 1e-6, relative = 1e-4 }`";
+    let Some(table) = node.get_ref().as_table() else {
+        problems.push(wrong_type(node, "tolerance", expected, problems));
+        return None;
+    };
+    let mut sound = unknown_keys(table, &KEYS, "a tolerance", "its keys", problems);
+    if table.is_empty() {
+        let why = format!("expected {expected}, with one of them or both");
+        problems.push(problems.at(node.span(), "`tolerance` is empty", why));
+        return None;
+    }
+    let [absolute, relative] = KEYS.map(|key| {
+        let Some(node) = table.get(key) else { return 0.0 };
+        let number = match params::scalar(node) {
+            Ok(Value::Int(number)) => Some(number as f64),
+            Ok(Value::Float(number)) => Some(number),
+            _ => None,
+        };
+        match number {
+            Some(number) if number.is_finite() && number >= 0.0 => number,
+            Some(number) => {
+                sound = false;
+                let why = format!("expected a finite number from 0, found {number}");
+                problems.push(problems.at(node.span(), format!("`{key}` is out of range"), why));
+                0.0
+            }
+            None => {
+                sound = false;
+                problems.push(wrong_type(node, key, "a number from 0", problems));
+                0.0
+            }
+        }
+    });
+    sound.then_some(Tolerance { absolute, relative })
 }
 
 fn read_resources(table: &DeTable<'_>, problems: &mut Problems) -> Resources {

@@ -14,7 +14,7 @@ use kiln_engine::{
     diagnostic::{Location, SourceText},
     graph::{
         Availability, BuilderId, Determinism, Output, Part, Reference, Resources, SourceId, Step,
-        StepId, Toolchain, Value,
+        StepId, Tolerance, Toolchain, Value,
     },
     key::{Inputs, Manifest, ManifestItem, Subject, action_key, manifest},
 };
@@ -187,6 +187,16 @@ fn golden_keys() {
     assert_snapshot!(gate().key(), @"c887ce32378f2f362503e13082375db003f9a210ecadd8ca8dd6a4d213bf32c3");
 }
 
+#[test]
+fn how_wide_a_tolerance_is_changes_no_key() {
+    let with = |absolute| {
+        let mut case = command();
+        case.step.determinism = Determinism::Tolerance(Tolerance { absolute, relative: 0.0 });
+        case.key()
+    };
+    assert_eq!(with(1e-9), with(1.0));
+}
+
 /// The item that steps with a GPU have is new with them, and no step without has another key for it.
 #[test]
 fn the_number_of_gpus_is_in_no_key_and_for_exact_builders_not_even_that_there_are_any() {
@@ -296,6 +306,9 @@ const IN_THE_KEY: &[Change] = &[
     }),
     ("an output's alias", |case| case.step.outputs[0].alias = Some(Reference::Source(SourceId(9)))),
     ("determinism", |case| case.step.determinism = Determinism::None),
+    ("a determinism within a bound", |case| {
+        case.step.determinism = Determinism::Tolerance(Tolerance::default());
+    }),
     ("network", |case| case.step.network = true),
     ("salt", |case| case.step.salt.push('x')),
     ("kind of toolchain", |case| case.step.toolchain = Toolchain::Host),

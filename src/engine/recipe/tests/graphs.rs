@@ -6,8 +6,8 @@ use insta::assert_snapshot;
 
 use super::{builders::TUMOUR, evaluated, graph};
 use crate::graph::{
-    Absent, Availability, Determinism, Graph, Origin, Part, Reference, SourceId, StepId, Toolchain,
-    Value,
+    Absent, Availability, Determinism, Graph, Origin, Part, Reference, SourceId, StepId, Tolerance,
+    Toolchain, Value,
 };
 
 /// Everything about a step that its key or its behaviour depends on, without names and places.
@@ -168,6 +168,10 @@ tools = ["sed", "awk"]
 run = ["x", "${params.f}", "", "${a}"]
 network = true
 outputs = ["z", "y"]
+[steps.c]
+run = "x"
+determinism = "tolerance"
+tolerance = { absolute = 1, relative = 1e-4 }
 "#,
     );
     let a = graph.step(graph.find("a").unwrap());
@@ -190,6 +194,10 @@ outputs = ["z", "y"]
     assert_eq!(a.resources.timeout, Some(Duration::from_secs(120)));
     assert_eq!((a.resources.retries, a.resources.gpus), (2, 4));
     assert_eq!((a.determinism, a.network, a.platform), (Determinism::Bitwise, false, true));
+
+    let c = graph.step(graph.find("c").unwrap());
+    let tolerance = Tolerance { absolute: 1.0, relative: 1e-4 };
+    assert_eq!(c.determinism, Determinism::Tolerance(tolerance));
 
     let b = graph.step(graph.find("b").unwrap());
     let reads_a = Value::Text(vec![Part::Input(Reference::Output(StepId(0), 0))]);

@@ -66,7 +66,7 @@ strategy = "canary"
     kiln.toml:16:1: unknown key `files`: builder `validate` has no such key
        at «files»
        note: `files` is for steps that run a program, without `builder`
-       help: its keys: `data`, `suite`, `builder`, `description`, `cpus`, `gpus`, `memory`, `timeout`, `retries`, `determinism`
+       help: its keys: `data`, `suite`, `builder`, `description`, `cpus`, `gpus`, `memory`, `timeout`, `retries`, `determinism`, `tolerance`
     kiln.toml:17:1: unknown key `dta`: builder `validate` has no such key
        at «dta»
        help: did you mean `data`?

@@ -486,8 +486,9 @@ gpus = 1.5
     kiln.toml:7:11: `timeout` cannot be read: units go from large to small, each once
        at «"1m1h"»
        help: expected a time such as `"90s"` or `"1h30m"`, or seconds
-    kiln.toml:8:15: `determinism` cannot be "tolerance": expected one of `bitwise`, `none`
+    kiln.toml:8:15: step `a` does not say its tolerance: how far may numbers lie apart?
        at «"tolerance"»
+       help: write `tolerance = { absolute = 1e-6, relative = 1e-4 }`, one or both
     kiln.toml:11:8: `cpus` has the wrong type: expected a whole number from 1, found the text "2"
        at «"2"»
     kiln.toml:12:10: `memory` cannot be read: 512 bytes are too few for any program: at least 1MiB
@@ -496,7 +497,7 @@ gpus = 1.5
     kiln.toml:13:11: `timeout` cannot be read: no step is done in 0 seconds
        at «0»
        help: expected a time such as `"90s"` or `"1h30m"`, or seconds
-    kiln.toml:14:15: `determinism` cannot be "bitwize": expected one of `bitwise`, `none`
+    kiln.toml:14:15: `determinism` cannot be "bitwize": expected one of `bitwise`, `tolerance`, `none`
        at «"bitwize"»
        help: did you mean `bitwise`?
     kiln.toml:17:10: `memory` has the wrong type: expected a size such as `"512MiB"` or `"2GB"`, or bytes, found a list
@@ -509,6 +510,55 @@ gpus = 1.5
        at «"often"»
     kiln.toml:23:8: `gpus` has the wrong type: expected a whole number from 0, found the number 1.5
        at «1.5»
+    "###);
+}
+
+#[test]
+fn a_tolerance_stands_where_it_means_something_and_is_a_bound() {
+    assert_snapshot!(named(r#"
+[steps.a]
+run = "x"
+determinism = "tolerance"
+tolerance = { absolut = 1, relative = -1 }
+[steps.b]
+run = "x"
+tolerance = { absolute = "x" }
+[steps.c]
+run = "x"
+determinism = "tolerance"
+tolerance = {}
+[steps.d]
+run = "x"
+determinism = "none"
+tolerance = 1e-6
+[steps.e]
+run = "x"
+network = true
+determinism = "tolerance"
+tolerance = { relative = inf }
+"#), @r###"
+    kiln.toml:6:15: unknown key `absolut`: a tolerance has no such key
+       at «absolut»
+       help: did you mean `absolute`?
+    kiln.toml:6:39: `relative` is out of range: expected a finite number from 0, found -1
+       at «-1»
+    kiln.toml:9:1: step `b` has a tolerance that means nothing: it promises the same bytes, or nothing
+       at «tolerance»
+       help: write `determinism = "tolerance"`, or leave the bound out
+    kiln.toml:9:26: `absolute` has the wrong type: expected a number from 0, found the text "x"
+       at «"x"»
+    kiln.toml:13:13: `tolerance` is empty: expected a table such as `{ absolute = 1e-6, relative = 1e-4 }`, with one of them or both
+       at «{}»
+    kiln.toml:17:1: step `d` has a tolerance that means nothing: it promises the same bytes, or nothing
+       at «tolerance»
+       help: write `determinism = "tolerance"`, or leave the bound out
+    kiln.toml:17:13: `tolerance` has the wrong type: expected a table such as `{ absolute = 1e-6, relative = 1e-4 }`, found the number 1e-6
+       at «1e-6»
+    kiln.toml:21:15: step `e` uses the network and claims to be near to itself: what the network answers can change from run to run
+       at «"tolerance"»
+       help: write `determinism = "none"`, or leave it out
+    kiln.toml:22:26: `relative` is out of range: expected a finite number from 0, found inf
+       at «inf»
     "###);
 }
 

@@ -184,6 +184,7 @@ impl World {
             surroundings: surroundings(),
             executor: &self.fake,
             history: &self.sites[site].history,
+            numbers: &(),
             cancel: &cancel,
         };
         let closure = draft.closure(&request.asked(&draft));
