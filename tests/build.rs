@@ -239,7 +239,7 @@ fn check_shows_file_by_file_what_is_not_reproducible() {
       differs clock: out/when: 20 → 20 bytes, first difference
     built 1 step: 1 reused, in [TIME]
     checked 1 step: 1 not reproducible
-    help: look for times, random numbers and the order of files or threads; a step that cannot do without says determinism = "none"
+    help: look for times, random numbers and the order of files or threads; a step that cannot do without says determinism = "tolerance" or "none"
     --- stdout
     result/clock
     "###);

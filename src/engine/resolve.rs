@@ -11,7 +11,6 @@ use kiln_cache::{FsError, Object, Store};
 use rayon::prelude::*;
 
 use crate::{
-    diagnostic::Diagnostic,
     diagnostic::{Diagnostic, chain},
     difference::Numbers,
     executor::Executor,

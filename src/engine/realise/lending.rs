@@ -3,22 +3,16 @@
 //! A step gets its slots first and then its GPUs, which other kilns of the machine may have. While they do, it waits
 //! without slots, so that others run.
 
-use super::{node::Phase, owner::Owner};
+use super::{
+    node::Phase,
+    owner::{Lent, Owner},
+};
 use crate::{
     attempt::{Failed, Outcome},
     diagnostic::chain,
     event::Event,
-    gpu::Lease,
     graph::StepId,
 };
-
-/// What came of asking for a step's GPUs.
-pub(super) enum Lent {
-    /// It has what it needs, which may be none.
-    Ready(Option<Lease>),
-    /// Others use them; or the step failed. It holds no slots.
-    Nothing,
-}
 
 impl Owner<'_, '_> {
     /// The GPUs that a step needs which holds its slots.

@@ -13,7 +13,6 @@ use kiln_cache::{Digest, Isolation, Realisation, Session};
 
 use super::{
     Options,
-    lending::Lent,
     node::{Demand, Node, Phase},
 };
 use crate::{
@@ -43,6 +42,14 @@ const FORECAST_EVERY: Duration = Duration::from_secs(1);
 enum Message {
     News(StepId, News),
     Done(StepId, Carried),
+}
+
+/// What came of asking for a step's GPUs.
+pub(super) enum Lent {
+    /// It has what it needs, which may be none.
+    Ready(Option<Lease>),
+    /// Others use them; or the step failed. It holds no slots.
+    Nothing,
 }
 
 /// The owner of a build's state.

@@ -4,8 +4,6 @@
 
 use std::path::PathBuf;
 
-use super::plan::{Entry, Grant};
-
 /// What a step is lent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Devices {
@@ -22,17 +20,4 @@ pub struct DeviceNode {
     pub host: PathBuf,
     /// Where the step finds it.
     pub at: PathBuf,
-}
-
-impl Devices {
-    /// The nodes, as entries of a private root.
-    pub(super) fn entries(&self) -> impl Iterator<Item = Entry> + '_ {
-        self.nodes.iter().map(|node| Entry::Node { host: node.host.clone(), at: node.at.clone() })
-    }
-
-    /// All of it, for a step without a private root.
-    pub(super) fn grants(&self) -> impl Iterator<Item = Grant> + '_ {
-        let nodes = self.nodes.iter().map(|node| Grant { path: node.host.clone(), write: true });
-        nodes.chain(self.libraries.iter().map(|path| Grant { path: path.clone(), write: false }))
-    }
 }

@@ -95,7 +95,12 @@ pub(super) fn common(spec: &Spec, layout: &Layout) -> Vec<Entry> {
     let mut all = without_nested(all);
     all.extend(own_settings(spec.network));
     all.extend(DEVICES.map(|path| Entry::Device(path.into())));
-    all.extend(spec.devices.entries());
+    all.extend(
+        spec.devices
+            .nodes
+            .iter()
+            .map(|node| Entry::Node { host: node.host.clone(), at: node.at.clone() }),
+    );
     for (at, target) in [
         ("/dev/fd", "/proc/self/fd"),
         ("/dev/stdin", "/proc/self/fd/0"),
@@ -225,7 +230,9 @@ pub(super) fn grants(spec: &Spec) -> Vec<Grant> {
         all.extend(["/etc/resolv.conf", "/etc/hosts"].map(|path| read(path.as_ref())));
     }
     all.extend(DEVICES.map(|path| Grant { path: path.into(), write: true }));
-    all.extend(spec.devices.grants());
+    let nodes = spec.devices.nodes.iter();
+    all.extend(nodes.map(|node| Grant { path: node.host.clone(), write: true }));
+    all.extend(spec.devices.libraries.iter().map(|path| read(path)));
     all.extend(spec.inputs.iter().map(|input| read(&input.host)));
     all
 }
