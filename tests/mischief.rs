@@ -3,6 +3,7 @@
 
 mod logs;
 mod outputs;
+mod outside;
 mod processes;
 mod programs;
 mod sources;
