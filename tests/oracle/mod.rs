@@ -27,7 +27,7 @@ use std::{
 use self::case::Case;
 
 /// Cases of a plain test run.
-const CASES: u64 = 300;
+const CASES: u64 = 120;
 
 fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().map(|text| text.parse().expect("a number"))
