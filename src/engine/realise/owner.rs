@@ -1,7 +1,9 @@
 //! The owner of a build's state: the only place where a step's phase changes.
 
 use std::{
+    any::Any,
     collections::BTreeSet,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::{
         atomic::{AtomicBool, Ordering},
         mpsc,
@@ -42,6 +44,8 @@ const FORECAST_EVERY: Duration = Duration::from_secs(1);
 enum Message {
     News(StepId, News),
     Done(StepId, Carried),
+    /// It panicked with this.
+    Broken(Box<dyn Any + Send>),
 }
 
 /// What came of asking for a step's GPUs.
@@ -147,9 +151,14 @@ impl<'a, 'b> Owner<'a, 'b> {
                     let (sender, workshop) = (sender.clone(), &workshop);
                     scope.spawn(move || {
                         let tell = |news| drop(sender.send(Message::News(step, news)));
-                        let carried = workshop.carry_out(&order, &tell);
+                        let work = AssertUnwindSafe(|| workshop.carry_out(&order, &tell));
+                        let message = match catch_unwind(work) {
+                            Ok(carried) => Message::Done(step, carried),
+                            // A worker that is gone without a word would be waited for without end.
+                            Err(panic) => Message::Broken(panic),
+                        };
                         // The owner listens until the last worker is done.
-                        drop(sender.send(Message::Done(step, carried)));
+                        drop(sender.send(message));
                     });
                 }
                 if self.slots.running() == 0 && self.awaiting_gpus.is_empty() {
@@ -170,6 +179,10 @@ impl<'a, 'b> Owner<'a, 'b> {
                         self.slots.release(step);
                         self.nodes[step.index()].attempts = carried.attempts;
                         self.done(step, carried.outcome);
+                    }
+                    Ok(Message::Broken(panic)) => {
+                        self.context.cancel.trip();
+                        resume_unwind(panic);
                     }
                     Err(mpsc::RecvTimeoutError::Timeout) => {}
                     Err(mpsc::RecvTimeoutError::Disconnected) => return Ok(()),

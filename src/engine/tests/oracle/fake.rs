@@ -42,6 +42,8 @@ pub struct Fake {
     pub flaky: BTreeSet<String>,
     /// Steps that fail the next time, and then no more.
     pub hiccups: Mutex<BTreeSet<String>>,
+    /// It has a defect.
+    pub broken: bool,
     /// How well it says that it keeps steps apart.
     pub isolation: Isolation,
     ran: Mutex<Vec<Ran>>,
@@ -54,6 +56,7 @@ impl Fake {
         Self {
             flaky: BTreeSet::new(),
             hiccups: Mutex::default(),
+            broken: false,
             isolation: Isolation::Full,
             ran: Mutex::default(),
             count: AtomicU64::new(0),
@@ -72,6 +75,7 @@ impl Executor for Fake {
     }
 
     fn execute(&self, job: &Job<'_>) -> Result<Executed, ExecuteError> {
+        assert!(!self.broken, "as the test wants it");
         let count = self.count.fetch_add(1, Ordering::Relaxed);
         if count.is_multiple_of(7) {
             // Lets others overtake.

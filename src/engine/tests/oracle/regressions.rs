@@ -37,3 +37,13 @@ fn a_step_does_not_begin_while_what_it_reads_is_made_again_and_fails() {
     world.build(0, &Request { flaky, ..Request::plain() });
     world.build(0, &Request::plain());
 }
+
+#[test]
+fn a_worker_that_panics_ends_the_build() {
+    let steps = vec![StepDraft::new("one", mix(vec![Link::Source(0)]))];
+    let mut world = World::new(false, Draft::of(steps));
+    world.sites[0].write(false);
+    world.fake.broken = true;
+    let build = std::panic::AssertUnwindSafe(|| world.build(0, &Request::plain()));
+    assert!(std::panic::catch_unwind(build).is_err(), "a build went well that could not");
+}
