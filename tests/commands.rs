@@ -106,6 +106,13 @@ fn why_shows_the_exact_change_root_causes_first() {
     "###);
     assert_snapshot!(project.kiln(&["why", "label"]).exits(0).redacted(), @r###"
     label may run: depends on what `sort` will make
+    besides, this differs from its last build:
+      run: { cat ${count}; echo one; } > ${out.text}; mkdir ${out.tree}… → { cat ${count}; echo two; } > ${out.text}; mkdir ${out.tree}…
+        --- before
+        +++ now
+        @@ -1 +1 @@
+        -{ cat ${count}; echo one; } > ${out.text}; mkdir ${out.tree}; cp ${sort} ${out.tree}/sorted
+        +{ cat ${count}; echo two; } > ${out.text}; mkdir ${out.tree}; cp ${sort} ${out.tree}/sorted
       sort would run:
         input sources.words: file [DIGEST] → file [DIGEST]
           --- before

@@ -104,6 +104,8 @@ run = "cat ${egg} > ${out}"
     ...
     8 | run = "cat ${egg} > ${out}"
       |            ------ `hen` reads `egg`
+      |
+      = help: none of them could be the first: take one of these out
     "###);
 }
 
@@ -388,8 +390,13 @@ fn mistakes_with_set_say_what_would_be_right() {
     "###);
     assert_snapshot!(project.kiln(&["build", "--set", "count=many"]).exits(2).redacted(), @r###"
     error: --set count=many has the wrong type
-     |
-     = note: expected a whole number, found `many`
+     --> kiln.toml:5:9
+      |
+    5 | count = 3
+      |         ^ its default, the number 3, gives the type
+      |
+      = note: expected a whole number, found `many`
+      = help: give it a whole number
     "###);
     assert_snapshot!(project.kiln(&["build", "--set", "count"]).exits(2).redacted(), @r###"
     error: invalid value 'count' for '--set <NAME=VALUE>': expected NAME=VALUE, such as epochs=100

@@ -46,3 +46,84 @@ fn a_variable_that_is_no_text_is_refused_and_one_that_nobody_takes_is_not() {
     let output = project.command(&["build"]).env("OTHER", strange).output().unwrap();
     assert_eq!(output.status.code(), Some(0));
 }
+
+#[test]
+fn what_changed_of_a_step_itself_is_told_before_the_steps_in_front_of_it_have_run() {
+    let project = Project::new(
+        "name = \"t\"\n[sources]\nd = \"data\"\n[steps.a]\nrun = \"cat ${sources.d} > ${out}\"\n\
+         [steps.b]\nenv = { X = \"1\" }\nrun = \"cat ${a} > ${out}\"\n",
+    );
+    project.write("data", "1");
+    project.build(&[]).exits(0);
+    project.write("data", "2");
+    let told = project.kiln(&["why", "b"]).exits(0).stdout();
+    assert!(!told.contains("besides"), "{told}");
+    project.edit("kiln.toml", "X = \"1\"", "X = \"\"");
+    let told = project.kiln(&["why", "b"]).exits(0).stdout();
+    let place = |text: &str| told.find(text).unwrap_or_else(|| panic!("no {text:?} in\n{told}"));
+    assert!(place("besides, this differs from its last build:") < place("variable X: 1 → \"\""));
+    assert!(place("variable X") < place("input sources.d"), "{told}");
+    assert!(!told.contains("input a"), "what is not known is not told: {told}");
+}
+
+#[test]
+fn mistakes_are_told_with_a_way_to_go_on() {
+    let step = "[steps.a]\nrun = \"echo > ${out}\"\n";
+    let cases: &[(&str, &[&str], &[&str])] = &[
+        ("", &["build"], &["the recipe `t` has no steps", "help: [steps.NAME] defines one"]),
+        (
+            "[steps]\na = \"x\"\n",
+            &["build"],
+            &["expected a step, which is a table", "help: write `[steps.a]`"],
+        ),
+        (
+            "[steps.out]\nrun = \"x\"\n",
+            &["build"],
+            &["`out` cannot be the name", "help: choose another name"],
+        ),
+        (
+            "[steps.a]\nrun = \"${b} ${out}\"\n[steps.b]\nrun = \"${a} ${out}\"\n",
+            &["build"],
+            &["a → b → a", "help: none of them could be the first"],
+        ),
+        (
+            "[steps.a]\nrun = \"x\"\n[steps.a]\nrun = \"y\"\n",
+            &["build"],
+            &["`a` is defined twice", "help: rename one of the two"],
+        ),
+        (
+            "[sources]\nd = \"da[ta\"\n[steps.a]\nrun = \"cat ${sources.d} > ${out}\"\n",
+            &["build"],
+            &["unclosed character class", "help: in a pattern"],
+        ),
+        (
+            "[params]\nx = 1\n[steps.a]\nrun = \"echo ${params.x} > ${out}\"\n",
+            &["build", "--set", "x=three"],
+            &["--set x=three has the wrong type", "kiln.toml:3:5", "help: give it a whole number"],
+        ),
+        (step, &["build", "--jobs", "0"], &["expected a whole number of at least 1"]),
+        (step, &["build", "-j", "-1"], &["expected a whole number of at least 1"]),
+        (step, &["-C", "nowhere", "build"], &["there is no folder `nowhere`"]),
+        (step, &["build", "aa"], &["no step `aa`", "help: its steps: a"]),
+        (step, &["build", "--again", "zz"], &["no step `zz`"]),
+    ];
+    for (recipe, arguments, wanted) in cases {
+        let project = Project::new(&format!("name = \"t\"\n{recipe}"));
+        let told = project.kiln(arguments).exits(2).stderr();
+        for text in *wanted {
+            assert!(told.contains(text), "{arguments:?}: no {text:?} in\n{told}");
+        }
+    }
+    let project = Project::empty();
+    std::fs::create_dir(project.dir().join("kiln.toml")).unwrap();
+    let told = project.kiln(&["build"]).exits(2).stderr();
+    assert!(told.contains("note: `kiln.toml` is a folder there"), "{told}");
+}
+
+#[test]
+fn a_step_that_reads_what_it_does_not_name_is_told_what_it_sees() {
+    let project = Project::new("name = \"t\"\n[steps.a]\nrun = \"cat data > ${out}\"\n");
+    project.write("data", "1");
+    let told = project.kiln(&["build"]).exits(1).stderr();
+    assert!(told.contains("help: a step sees what its references stand for"), "{told}");
+}

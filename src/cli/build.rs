@@ -58,7 +58,7 @@ pub struct Args {
 #[derive(Debug, Clone, clap::Args)]
 pub struct Flow {
     /// How many processors steps may use together; by default all.
-    #[arg(short, long, value_name = "N")]
+    #[arg(short, long, value_name = "N", value_parser = parse_jobs, allow_negative_numbers = true)]
     pub jobs: Option<NonZeroUsize>,
     /// How many GPUs steps may use together, or which: `2`, or ids as in `0,3` (a single one as `3,`); by default all.
     #[arg(long, value_name = "N|IDS", value_parser = parse_gpus)]
@@ -66,6 +66,10 @@ pub struct Flow {
     /// After a failure, go on with whatever does not depend on it.
     #[arg(short, long)]
     pub keep_going: bool,
+}
+
+fn parse_jobs(text: &str) -> Result<NonZeroUsize, String> {
+    text.parse().map_err(|_| "expected a whole number of at least 1".to_owned())
 }
 
 /// What `--link` takes.
@@ -112,6 +116,12 @@ pub fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
     // Whatever is recorded from now on is not what was seen.
     let mark = question.as_ref().and_then(|_| store.mark_records().ok());
     let mut project = Project::open_with(&place, store, &args.evaluation)?;
+    if project.graph.steps.is_empty() {
+        return Err(Failure::usage(
+            format!("the recipe `{}` has no steps", project.graph.name),
+            "[steps.NAME] defines one; kiln init shows how",
+        ));
+    }
     let targets = if args.steps.is_empty() {
         default_targets(&project.graph)
     } else {

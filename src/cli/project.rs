@@ -287,10 +287,18 @@ pub fn find_recipe(global: &Global) -> Result<(PathBuf, String), Failure> {
             };
             Ok((path, shown))
         }
-        None => Err(Failure::usage(
-            format!("there is no {RECIPE_FILE} in `{}` or above it", from.display()),
-            "kiln init writes one; -C DIR goes to where one is",
-        )),
+        None => {
+            let failure = Failure::usage(
+                format!("there is no {RECIPE_FILE} in `{}` or above it", from.display()),
+                "kiln init writes one; -C DIR goes to where one is",
+            );
+            Err(match from.join(RECIPE_FILE).is_dir() {
+                true => {
+                    failure.note(format!("`{RECIPE_FILE}` is a folder there; a recipe is a file"))
+                }
+                false => failure,
+            })
+        }
     }
 }
 

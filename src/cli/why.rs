@@ -107,6 +107,10 @@ fn answer(project: &Project, plan: &Plan, step: StepId) -> Answer {
         answer.causes = Causes::new(project, plan).of(step, previous);
     }
     if let Outlook::MayRun { after } = &planned.outlook {
+        if let Some(previous) = history.latest(&answer.step) {
+            answer.causes = Causes::new(project, plan).so_far(step, previous);
+            answer.compared_with = Some(previous).filter(|_| !answer.causes.is_empty());
+        }
         answer.after = after.iter().map(|&step| self::answer(project, plan, step)).collect();
     }
     answer
@@ -140,7 +144,12 @@ fn write_answer(text: &mut String, answer: &Answer, indent: usize) {
             line(format!("{name} would run: {}", visible(&answer.why.join("; "))))
         }
         "would_run" => line(format!("{name} would run:")),
-        "may_run" => line(format!("{name} may run: {}", visible(&answer.why.join("; ")))),
+        "may_run" => {
+            line(format!("{name} may run: {}", visible(&answer.why.join("; "))));
+            if !answer.causes.is_empty() {
+                line("besides, this differs from its last build:".into());
+            }
+        }
         _ => line(format!("{name} is withheld: {}", visible(&answer.why.join("; ")))),
     }
     for cause in &answer.causes {

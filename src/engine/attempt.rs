@@ -262,6 +262,11 @@ impl Workshop<'_> {
                 failed.help = Some(full);
             }
             failed.tail = tail(&log).unwrap_or_default();
+            if failed.help.is_none()
+                && failed.tail.iter().any(|line| line.contains("No such file or directory"))
+            {
+                failed.help = Some(UNSEEN.to_owned());
+            }
             failed.log = logs.keep(&log, &heading);
             if attempt > 1 {
                 failed.reason = format!("{} (the last of {attempt} attempts)", failed.reason);
@@ -608,6 +613,9 @@ fn missing_program(step: &Step) -> &'static str {
         }
     }
 }
+
+/// What people who come from other tools run into first.
+const UNSEEN: &str = "a step sees what its references stand for and what `files` names, and nothing else of the recipe's folder";
 
 fn exit_help(exit: Exit, step: &Step) -> Option<String> {
     match exit {

@@ -508,6 +508,18 @@ impl Manifest {
         hasher.finish()
     }
 
+    /// The inputs that were there, by label: object and extension.
+    pub fn inputs_with_extensions(&self) -> BTreeMap<&str, (Object, &str)> {
+        let pairs =
+            self.items.windows(2).filter_map(|pair| match (&pair[0].value, &pair[1].value) {
+                (ManifestValue::Text(extension), ManifestValue::Object(object)) => {
+                    Some((pair[1].label.as_deref()?, (*object, extension.as_str())))
+                }
+                _ => None,
+            });
+        pairs.collect()
+    }
+
     /// The inputs: label and object, in the order of their places.
     pub fn inputs(&self) -> impl Iterator<Item = (&str, Option<Object>)> {
         self.items.iter().filter_map(|item| {

@@ -3,12 +3,14 @@
 //! It judges by the rules of a build ([`crate::standing`]); what it cannot know, since it depends on what an earlier
 //! step will make, it says. Nothing runs and nothing is recorded; sources are read and snapshotted as always.
 
-use kiln_cache::{Digest, Realisation};
+use std::collections::BTreeMap;
+
+use kiln_cache::{Digest, Object, Realisation};
 
 use crate::{
     explain::{self, Reason},
     graph::{Reference, StepId},
-    key::{self, Manifest},
+    key::{self, Inputs, Manifest, Subject},
     realise::Options,
     resolve::{BuildError, Context, Resolution, closure, resolve},
     standing::{Results, Standing},
@@ -215,6 +217,35 @@ impl Plan {
         self.step(step)?.key?;
         let standing = Standing { context, resolution: &self.resolution, results: self };
         Some(key::manifest(&standing.subject(step)))
+    }
+
+    /// The same as far as it can be known: an input that is not made yet counts as what it was in `before`.
+    pub fn manifest_so_far(
+        &self,
+        context: &Context<'_>,
+        step: StepId,
+        before: &Manifest,
+    ) -> Option<Manifest> {
+        self.step(step)?;
+        let standing = Standing { context, resolution: &self.resolution, results: self };
+        let inputs = SoFar { standing: &standing, before: before.inputs_with_extensions() };
+        Some(key::manifest(&Subject { inputs: &inputs, ..standing.subject(step) }))
+    }
+}
+
+/// Inputs as they are, or as they were.
+struct SoFar<'a> {
+    standing: &'a Standing<'a>,
+    before: BTreeMap<&'a str, (Object, &'a str)>,
+}
+
+impl Inputs for SoFar<'_> {
+    fn input(&self, reference: Reference) -> Option<(Object, &str)> {
+        self.standing.input(reference).or_else(|| self.before.get(&*self.label(reference)).copied())
+    }
+
+    fn label(&self, reference: Reference) -> String {
+        self.standing.label(reference)
     }
 }
 

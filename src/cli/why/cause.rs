@@ -6,8 +6,9 @@ use kiln_cache::{Digest, Object};
 use kiln_engine::{
     explain::{self, Reason},
     graph::{Reference, StepId},
+    key::Manifest,
     plan::Plan,
-    why::{Change, Part},
+    why::{self, Change, Part},
 };
 use serde::Serialize;
 
@@ -66,6 +67,17 @@ impl<'a> Causes<'a> {
             }
             _ => Vec::new(),
         }
+    }
+
+    /// What is known already to differ, while other steps have to run before the rest is known.
+    pub fn so_far(&self, step: StepId, previous: Digest) -> Vec<Cause> {
+        let record = self.project.store.realisation(&previous).ok().flatten();
+        let before = record.and_then(|record| Manifest::from_text(&record.manifest).ok());
+        let Some(before) = before else { return Vec::new() };
+        let now =
+            self.project.with_context(|context| self.plan.manifest_so_far(context, step, &before));
+        let changes = now.map(|now| why::changes(&before, &now)).unwrap_or_default();
+        changes.into_iter().map(|change| self.cause(step, change)).collect()
     }
 
     fn cause(&self, step: StepId, change: Change) -> Cause {

@@ -59,8 +59,9 @@ pub(super) fn override_with(
                     shortened(name),
                     shortened(text)
                 ))
+                .at(place, format!("its default, {}, gives the type", describe(&parameter.value)))
                 .note(why)
-                .related(place, format!("the default is {}", describe(&parameter.value)));
+                .help(format!("give it {}", type_name(&parameter.value)));
                 problems.push(problem);
             }
         }

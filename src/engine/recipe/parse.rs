@@ -267,7 +267,8 @@ fn step<'a>(key: &'a KeyNode<'a>, node: &'a Node<'a>, problems: &mut Problems) -
                 format!("`{name}` cannot be the name of a step"),
                 "the name is reserved",
             )
-            .note(format!("reserved are {}", enumerate(&language::RESERVED)));
+            .note(format!("reserved are {}", enumerate(&language::RESERVED)))
+            .help("choose another name");
         problems.push(problem);
     } else if !names::is_name(name) {
         problems.push(names::bad_name(problems, key, "step"));
@@ -282,7 +283,8 @@ fn step<'a>(key: &'a KeyNode<'a>, node: &'a Node<'a>, problems: &mut Problems) -
         work: Work::Broken,
     };
     let Some(table) = node.get_ref().as_table() else {
-        problems.push(wrong_type(node, name, "a step, which is a table", problems));
+        let problem = wrong_type(node, name, "a step, which is a table", problems);
+        problems.push(problem.help(format!("write `[steps.{name}]`, and `run = \"…\"` below it")));
         return broken;
     };
     let builder = table.get("builder");

@@ -30,7 +30,15 @@ pub(super) fn spelled(text: &str, node: &Node<'_>, problems: &mut Problems) -> O
         problems.push(no_references(text, node, problems));
         return None;
     }
-    paths::normal(text).map_err(|why| problems.push(bad_path(text, node, why, problems))).ok()
+    paths::normal(text)
+        .map_err(|why| {
+            let mut problem = bad_path(text, node, why, problems);
+            if problem.label.contains("is no pattern") {
+                problem.help = vec!["in a pattern `*`, `?`, `[` and `{` have a meaning; `{ path = \"…\" }` takes them as they are".into()];
+            }
+            problems.push(problem);
+        })
+        .ok()
 }
 
 /// The normal form of a path whose every character is meant, or `None` after a report.

@@ -49,9 +49,11 @@ pub(super) fn ordered(
         for (span, label) in rest.iter().take(SHOWN) {
             problem = problem.related(problems.place(span.clone()), label.clone());
         }
-        if what == "step" && ring.len() == 1 {
-            problem = problem.help("`${out}` is where a step writes its own output");
-        }
+        problem = match (what, ring.len()) {
+            ("step", 1) => problem.help("`${out}` is where a step writes its own output"),
+            (_, 1) => problem,
+            _ => problem.help("none of them could be the first: take one of these out"),
+        };
         problems.push(problem);
     }
     None

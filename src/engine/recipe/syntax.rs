@@ -39,7 +39,10 @@ pub(super) fn document<'a>(text: &'a str, problems: &mut Problems) -> Option<Spa
             false => error.message().to_owned(),
         };
         let problem = problems.at(span, message, label);
-        problems.push(problem);
+        problems.push(match duplicate {
+            true => problem.help("rename one of the two, or put them together"),
+            false => problem,
+        });
     }
     None
 }

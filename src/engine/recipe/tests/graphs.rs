@@ -18,6 +18,7 @@ fn erased(graph: &Graph) -> Vec<String> {
         .map(|step| {
             let mut step = step.clone();
             step.name = String::new();
+            step.params.clear();
             step.at.span = 0..0;
             for (_, at) in &mut step.files {
                 at.span = 0..0;

@@ -17,8 +17,10 @@ fn every_syntax_error_is_reported_at_its_place() {
     assert_snapshot!(problems("name = \"a\"\nname = \"b\"\n[steps.x]\nrun = \"x\"\n[steps.x]\nrun = \"y\"\n"), @r###"
     kiln.toml:2:1: `name` is defined twice: again here
        at «name»
+       help: rename one of the two, or put them together
     kiln.toml:5:8: `x` is defined twice: again here
        at «x»
+       help: rename one of the two, or put them together
     "###);
 }
 
@@ -103,6 +105,7 @@ release = "${c.ok}"
     kiln.toml:7:8: `out` cannot be the name of a step: the name is reserved
        at «out»
        note: reserved are `sources`, `params`, `out`, `in`, `env`
+       help: choose another name
     kiln.toml:9:8: `a.b` cannot be the name of a step: a name is letters, digits, `_` and `-`, and does not begin with a digit or `-`
        at «"a.b"»
     kiln.toml:13:12: "a b" cannot be the name of an output: a name is letters, digits, `_` and `-`
@@ -134,6 +137,7 @@ deploy.p = 1979-05-27
        at «"x"»
     kiln.toml:6:11: `a` has the wrong type: expected a step, which is a table, found the text "make"
        at «"make"»
+       help: write `[steps.a]`, and `run = "…"` below it
     kiln.toml:7:12: `p` has the wrong type: expected a deployment, which is a table, found a date or time
        at «1979-05-27»
     "###);
@@ -187,7 +191,7 @@ files = ["ok.py", "../up.py", "./ok.py", 3]
        help: paths are relative to the recipe and stay inside its folder
     kiln.toml:12:5: the path "data/[a" cannot be used: it is no pattern: unclosed character class; missing ']'
        at «"data/[a"»
-       help: paths are relative to the recipe and stay inside its folder
+       help: in a pattern `*`, `?`, `[` and `{` have a meaning; `{ path = "…" }` takes them as they are
     kiln.toml:14:5: the path "https://example.org/x.csv" cannot be used: it is an address, not a path inside the recipe's folder
        at «"https://example.org/x.csv"»
        help: paths are relative to the recipe and stay inside its folder
@@ -245,6 +249,7 @@ release = "${sources.odd} "
     kiln.toml:10:9: deployments need each other: production → staging → production: `production` comes after `staging`
        at «"staging"»
        see kiln.toml:13:9: `staging` comes after `production` «"production"»
+       help: none of them could be the first: take one of these out
     kiln.toml:16:9: unknown deployment `b`: the recipe has no `[deploy.b]`
        at «"b"»
        help: its deployments: `c`, `d`, `e`, `f`, `production`, `staging`
@@ -310,21 +315,26 @@ fn set_names_a_parameter_and_keeps_its_type() {
     assert_snapshot!(problems_with(TUMOUR, &set), @r###"
     --set names the unknown parameter `epohcs`
        help: did you mean `epochs`?
-    --set epochs=many has the wrong type
-       see kiln.toml:6:10: the default is the number 60 «60»
+    kiln.toml:6:10: --set epochs=many has the wrong type: its default, the number 60, gives the type
+       at «60»
        note: expected a whole number, found `many`
-    --set epochs=1.5 has the wrong type
-       see kiln.toml:6:10: the default is the number 60 «60»
+       help: give it a whole number
+    kiln.toml:6:10: --set epochs=1.5 has the wrong type: its default, the number 60, gives the type
+       at «60»
        note: expected a whole number, found `1.5`
-    --set hidden=64 has the wrong type
-       see kiln.toml:7:10: the default is the list [64, 32] «[64, 32]»
+       help: give it a whole number
+    kiln.toml:7:10: --set hidden=64 has the wrong type: its default, the list [64, 32], gives the type
+       at «[64, 32]»
        note: expected a list of whole numbers, such as `[1, 2]`, found `64`
-    --set hidden=[1, "x"] has the wrong type
-       see kiln.toml:7:10: the default is the list [64, 32] «[64, 32]»
+       help: give it a list of whole numbers, such as `[1, 2]`
+    kiln.toml:7:10: --set hidden=[1, "x"] has the wrong type: its default, the list [64, 32], gives the type
+       at «[64, 32]»
        note: expected a list of whole numbers, such as `[1, 2]`, found `[1, "x"]`
-    --set min_f1=true has the wrong type
-       see kiln.toml:8:10: the default is the number 0.92 «0.92»
+       help: give it a list of whole numbers, such as `[1, 2]`
+    kiln.toml:8:10: --set min_f1=true has the wrong type: its default, the number 0.92, gives the type
+       at «0.92»
        note: expected a number, found `true`
+       help: give it a number
     "###);
     assert_snapshot!(problems_with("name = \"t\"", &[("x", "1")]), @r###"
     --set names the unknown parameter `x`

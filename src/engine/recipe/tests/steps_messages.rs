@@ -114,6 +114,7 @@ run = "x ${a}"
        at «${b}»
        see kiln.toml:6:10: `b` reads `c` «${c}»
        see kiln.toml:8:10: `c` reads `a` «${a}»
+       help: none of them could be the first: take one of these out
     kiln.toml:10:10: step `d` needs itself: `d` reads `d`
        at «${d}»
        help: `${out}` is where a step writes its own output
