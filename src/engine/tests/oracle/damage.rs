@@ -122,7 +122,7 @@ impl World {
         let mut needed: BTreeSet<Object> = BTreeSet::new();
         for entry in self.ledger.entries() {
             assert!(kept.contains(&entry.key), "the collector left what nobody remembers");
-            needed.extend(entry.own.values());
+            needed.extend(&entry.outputs);
         }
         let left = self.present(own.difference(&needed));
         assert!(left.is_empty(), "the collector left what nobody remembers: {left:?}");

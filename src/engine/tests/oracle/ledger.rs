@@ -16,6 +16,8 @@ pub struct Entry {
     pub isolation: Isolation,
     /// Outputs with bytes of their own.
     pub own: BTreeMap<String, Object>,
+    /// All outputs, those too that are what it read.
+    pub outputs: BTreeSet<Object>,
     /// What its manifest says, in the words of the step that made it.
     pub told: Told,
 }

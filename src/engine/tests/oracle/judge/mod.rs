@@ -8,7 +8,7 @@ mod runs;
 use std::collections::BTreeMap;
 
 use kiln_engine::{
-    event::{How, StepReport},
+    event::{How, OutputReport, StepReport},
     graph::Graph,
     plan::Plan,
     realise::Built,
@@ -104,6 +104,7 @@ impl Judged<'_> {
                         key,
                         isolation: self.request().isolation,
                         own: ran.made.clone().unwrap_or_default(),
+                        outputs: report.outputs.values().map(OutputReport::object).collect(),
                         told: told(self.expected(), maker),
                     }
                 }
