@@ -414,7 +414,7 @@ fn verify_finds_a_byte_that_changed() {
     fs::set_permissions(path, fs::Permissions::from_mode(0o444)).unwrap();
     assert_snapshot!(project.kiln(&["store", "verify"]).exits(1).redacted(), @r###"
     [ROOT]/store/store/f/[DIGEST]: its content has changed: its digest now is [DIGEST]
-      help: remove it (`chmod -R u+w` first, then `rm -r`): the next build makes it again
+      help: it was moved out of the way: the next build that needs it makes it again
     read 7 objects and 3 realisations ([SIZE]): 1 problem
     "###);
     let document = project.kiln(&["store", "verify", "--json"]).exits(1).json();
