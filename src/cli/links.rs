@@ -18,6 +18,9 @@ use kiln_engine::{
 
 use super::{failure::Failure, project::Project};
 
+/// A step to link: its name, how many outputs it declares, and where those are that exist.
+pub type Linked<'a> = (&'a str, usize, Vec<(&'a str, PathBuf)>);
+
 /// What is to be linked.
 pub struct Wanted<'a> {
     /// The folder of the recipe.
@@ -26,8 +29,8 @@ pub struct Wanted<'a> {
     pub store: &'a Path,
     /// The sources of the recipe that are paths, in full.
     pub sources: Vec<PathBuf>,
-    /// The steps to link: name, number of declared outputs, and where those are that exist.
-    pub steps: Vec<(&'a str, usize, Vec<(&'a str, PathBuf)>)>,
+    /// The steps to link.
+    pub steps: Vec<Linked<'a>>,
     /// The steps whose links must not show anything else; `None` after a build that came to no end: then the links
     /// show the last one that did.
     pub known: Option<Vec<&'a str>>,

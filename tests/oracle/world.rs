@@ -77,10 +77,10 @@ impl World {
         match chance.below(10) {
             0..=2 => {
                 let outputs = step["outputs"].as_object().unwrap().values();
-                let stored = outputs.filter(|output| {
+                let mut stored = outputs.filter(|output| {
                     output["path"].as_str().is_some_and(|path| Path::new(path).starts_with(&home))
                 });
-                let Some(output) = stored.last() else { return "nothing to lose".into() };
+                let Some(output) = stored.next_back() else { return "nothing to lose".into() };
                 let path = output["path"].as_str().unwrap();
                 if Path::new(path).exists() {
                     self.project.lose(path);
