@@ -7,6 +7,7 @@
 //! owner has built again, or has not come back for long. An owner is whatever the session was begun
 //! for; a file without one goes with the next sweep. Unaware of what owners are.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -32,10 +33,12 @@ struct State {
     mark: Option<Mark>,
     sessions: u32,
     owner: Option<Digest>,
+    /// What was written down.
+    held: HashSet<Held>,
 }
 
 /// What somebody holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Held {
     Key(Digest),
     Object(Object),
@@ -84,18 +87,21 @@ impl Holds {
         lock: &GcLock,
         held: impl IntoIterator<Item = Held>,
     ) -> Result<(), FsError> {
-        let mut lines = String::new();
-        for held in held {
+        // One at a time: nobody may take for held what is only about to be written down.
+        let mut state = self.state();
+        let news: Vec<Held> = held.into_iter().filter(|held| !state.held.contains(held)).collect();
+        if news.is_empty() {
+            return Ok(());
+        }
+        // What a full disk cut off before must not become the beginning of this.
+        let mut lines = String::from("\n");
+        for held in &news {
             match held {
                 Held::Key(key) => lines.push_str(&format!("key {key}\n")),
                 Held::Object(object) => lines.push_str(&format!("object {object}\n")),
             }
         }
-        if lines.is_empty() {
-            return Ok(());
-        }
         let _shared = lock.shared()?;
-        let mut state = self.state();
         let prefix = match &state.owner {
             Some(owner) => format!("{PREFIX}{owner}-"),
             None => PREFIX.to_owned(),
@@ -104,9 +110,9 @@ impl Holds {
             Some(mark) => mark,
             empty => empty.insert(Mark::create(fs, &layout.tmp(), &prefix, "")?),
         };
-        // What a full disk cut off before must not become the beginning of this.
-        lines.insert(0, '\n');
-        fs.append(mark.path(), mark.file(), lines.as_bytes())
+        fs.append(mark.path(), mark.file(), lines.as_bytes())?;
+        state.held.extend(news);
+        Ok(())
     }
 }
 

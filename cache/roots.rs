@@ -19,12 +19,16 @@ use crate::layout::Layout;
 use crate::object::Object;
 use crate::store::Store;
 
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
+/// The first format, which had no tail, is read as well.
+const FIRST_FORMAT: u32 = 1;
+/// So many keys stand in a root's text, for people to read; more of them stand behind it, as bytes.
+const KEYS_IN_TEXT: usize = 256;
 /// How exactly it is known when a root was last of use.
 const GRAIN: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Something that is kept, and why.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Root {
     /// For a person: "last build of tumour in ~/work".
@@ -38,6 +42,9 @@ pub struct Root {
     /// Whatever its owner wants to remember; opaque to the store.
     #[serde(default)]
     pub data: serde_json::Value,
+    /// The same, for what is much: it is neither text nor looked at when roots are only counted.
+    #[serde(skip)]
+    pub bytes: Vec<u8>,
     /// When it was set to what it is, in seconds since 1970.
     pub at: i64,
 }
@@ -45,9 +52,19 @@ pub struct Root {
 impl Root {
     /// Whether both say the same, whenever they do.
     fn says_the_same_as(&self, other: &Self) -> bool {
-        (&self.label, &self.keys, &self.objects, &self.data)
-            == (&other.label, &other.keys, &other.objects, &other.data)
+        (&self.label, &self.keys, &self.objects, &self.data, &self.bytes)
+            == (&other.label, &other.keys, &other.objects, &other.data, &other.bytes)
     }
+}
+
+/// A root's text.
+#[derive(Serialize)]
+struct Text<'r> {
+    label: &'r str,
+    keys: &'r [Digest],
+    objects: &'r [Object],
+    data: &'r serde_json::Value,
+    at: i64,
 }
 
 #[derive(Deserialize)]
@@ -55,8 +72,14 @@ impl Root {
 struct Document<'t> {
     #[serde(rename = "format")]
     _format: u32,
-    /// Of the root's text. Whoever mends a root by hand leaves it out.
+    /// Of the root's text and of what follows the document. Whoever mends a root by hand leaves it out.
     check: Option<Digest>,
+    /// How many keys follow the document.
+    #[serde(default)]
+    keys: usize,
+    /// How many bytes of the owner's follow these.
+    #[serde(default)]
+    bytes: usize,
     #[serde(borrow)]
     root: &'t RawValue,
 }
@@ -252,11 +275,27 @@ fn read(fs: &Fs, path: &Path) -> Result<Option<Root>, RootError> {
 
 /// A root's file.
 pub(crate) fn encode(root: &Root) -> Vec<u8> {
-    let text = serde_json::to_string_pretty(root)
+    let (in_text, behind): (&[Digest], &[Digest]) =
+        if root.keys.len() <= KEYS_IN_TEXT { (&root.keys, &[]) } else { (&[], &root.keys) };
+    let Root { label, objects, data, bytes, at, .. } = root;
+    let text = Text { label, keys: in_text, objects, data, at: *at };
+    let text = serde_json::to_string_pretty(&text)
         .expect("a root serialises: its only map has text for keys");
-    let check = Digest::of(text.as_bytes());
-    format!("{{\n\"format\": {FORMAT},\n\"check\": \"{check}\",\n\"root\": {text}\n}}\n")
-        .into_bytes()
+    let mut tail: Vec<u8> = behind.iter().flat_map(|key| *key.as_bytes()).collect();
+    tail.extend_from_slice(bytes);
+    let (check, keys, bytes) = (check(&text, &tail), behind.len(), bytes.len());
+    let head = format!(
+        "{{\n\"format\": {FORMAT},\n\"check\": \"{check}\",\n\"keys\": {keys},\n\"bytes\": {bytes},\n\"root\": {text}\n}}\n"
+    );
+    let mut file = head.into_bytes();
+    file.extend_from_slice(&tail);
+    file
+}
+
+fn check(text: &str, tail: &[u8]) -> Digest {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(text.as_bytes()).update(tail);
+    Digest::from_bytes(*hasher.finalize().as_bytes())
 }
 
 /// The root whose file has these bytes; `path` is for messages.
@@ -266,17 +305,31 @@ pub(crate) fn decode(path: &Path, bytes: &[u8]) -> Result<Root, RootError> {
         format: u32,
     }
     let damaged = |source| RootError::Damaged { path: path.to_owned(), source };
+    let changed = || RootError::Changed(path.to_owned());
     // The version first: another one may have other fields.
-    let Version { format } = serde_json::from_slice(bytes).map_err(damaged)?;
-    if format != FORMAT {
+    let mut documents = serde_json::Deserializer::from_slice(bytes).into_iter::<Version>();
+    let Version { format } = documents.next().ok_or_else(changed)?.map_err(damaged)?;
+    if format != FORMAT && format != FIRST_FORMAT {
         return Err(RootError::Format { path: path.to_owned(), found: format });
     }
-    let document: Document<'_> = serde_json::from_slice(bytes).map_err(damaged)?;
+    let (head, tail) = bytes.split_at(documents.byte_offset());
+    let document: Document<'_> = serde_json::from_slice(head).map_err(damaged)?;
+    let tail = tail.strip_prefix(b"\n").unwrap_or(tail);
+    let length = document.keys.checked_mul(size_of::<Digest>());
+    let Some((keys, rest)) = length.and_then(|length| tail.split_at_checked(length)) else {
+        return Err(changed());
+    };
     let text = document.root.get();
-    if document.check.is_some_and(|check| check != Digest::of(text.as_bytes())) {
-        return Err(RootError::Changed(path.to_owned()));
+    if rest.len() != document.bytes
+        || document.check.is_some_and(|expected| expected != check(text, tail))
+    {
+        return Err(changed());
     }
-    serde_json::from_str(text).map_err(damaged)
+    let mut root: Root = serde_json::from_str(text).map_err(damaged)?;
+    let (keys, _) = keys.as_chunks::<{ size_of::<Digest>() }>();
+    root.keys.extend(keys.iter().map(|key| Digest::from_bytes(*key)));
+    root.bytes = rest.to_vec();
+    Ok(root)
 }
 
 fn path_of(layout: &Layout, name: &str) -> Result<PathBuf, RootError> {

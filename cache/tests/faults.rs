@@ -49,7 +49,7 @@ fn made(name: &str, object: Object, log: Option<Object>) -> Realisation {
 
 fn root(label: &str, keys: Vec<Digest>) -> Root {
     let data = serde_json::Value::Null;
-    Root { label: label.into(), keys, objects: Vec::new(), data, at: 1 }
+    Root { label: label.into(), keys, objects: Vec::new(), data, bytes: Vec::new(), at: 1 }
 }
 
 /// A bit of everything that a build does, and a collection.

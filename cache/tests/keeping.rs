@@ -500,3 +500,39 @@ fn a_lock_to_be_tried() {
     let lock = store.try_lock_action(&key("k")).unwrap();
     assert_eq!(lock.is_some(), expected == "free");
 }
+
+#[test]
+fn a_root_with_many_keys_and_bytes_is_read_as_it_was_set_and_no_bit_of_it_changes_unnoticed() {
+    let (folder, store) = fresh();
+    let keys: Vec<Digest> = (0..300u32).map(|number| Digest::of(&number.to_le_bytes())).collect();
+    let many = Root { bytes: b"\n\0of its owner's".to_vec(), ..root("many", keys, vec![]) };
+    store.set_root("many", &many).unwrap();
+    assert_eq!(store.root("many").unwrap(), Some(many));
+    let path = folder.path().join("home/roots/many");
+    let sound = fs::read(&path).unwrap();
+    assert!(sound.len() < 300 * 32 + 400, "keys stand there as bytes: {}", sound.len());
+    for at in (sound.len() - 300 * 32 - 15..sound.len()).step_by(97).chain([sound.len() - 1]) {
+        let mut bytes = sound.clone();
+        bytes[at] ^= 1;
+        fs::write(&path, bytes).unwrap();
+        assert!(matches!(store.root("many"), Err(RootError::Changed(_))), "byte {at}");
+    }
+    for length in [sound.len() - 1, sound.len() - 40] {
+        fs::write(&path, &sound[..length]).unwrap();
+        assert!(matches!(store.root("many"), Err(RootError::Changed(_))), "{length} bytes");
+    }
+    fs::write(&path, [&sound[..], b"x"].concat()).unwrap();
+    assert!(matches!(store.root("many"), Err(RootError::Changed(_))));
+}
+
+#[test]
+fn a_root_of_the_first_format_is_read() {
+    let (folder, store) = fresh();
+    store.set_root("old", &root("old", vec![key("k")], vec![])).unwrap();
+    let text = format!(
+        r#"{{"format": 1, "root": {{"label": "old", "keys": ["{}"], "objects": [], "data": null, "at": 1}}}}"#,
+        key("k")
+    );
+    fs::write(folder.path().join("home/roots/old"), text).unwrap();
+    assert_eq!(store.root("old").unwrap(), Some(root("old", vec![key("k")], vec![])));
+}

@@ -15,7 +15,7 @@ use kiln_engine::{
     project::{Ended, Failure as FailedStep, History},
     realise::{self, Built, Options},
     resolve::{closure, default_targets},
-    sandbox::Cancel,
+    sandbox::{self, Cancel},
 };
 
 use super::{
@@ -113,6 +113,10 @@ pub fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
     {
         return Ok(Exit::Done);
     }
+    if args.evaluation.sandbox == SandboxChoice::Full {
+        // What the machine allows takes some milliseconds to find out, which pass while the recipe is read.
+        std::thread::spawn(sandbox::probe);
+    }
     // Whatever is recorded from now on is not what was seen.
     let mark = question.as_ref().and_then(|_| store.mark_records().ok());
     let mut project = Project::open_with(&place, store, &args.evaluation)?;
@@ -161,7 +165,11 @@ pub fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
             anstream::println!("{}", path.display());
         }
     }
-    Ok(exit(&built.report))
+    let exit = exit(&built.report);
+    project.close();
+    // The process ends here: taking thousands of results apart piece by piece would be for nothing.
+    std::mem::forget(built);
+    Ok(exit)
 }
 
 /// The exit code that a build's outcome calls for.

@@ -18,6 +18,11 @@ pub struct Progress {
     note: Option<String>,
     steps: usize,
     ended: BTreeMap<StepId, How>,
+    /// How many of these ran, and how many have the result of another build.
+    ran: usize,
+    reused: usize,
+    /// How many have none.
+    others: usize,
     forecast: Option<Forecast>,
 }
 
@@ -40,7 +45,17 @@ impl Progress {
             total.set_style(template("{bar:24} {pos}/{len} {wide_msg}"));
             Screen { bars, total, running: BTreeMap::new() }
         });
-        Self { screen, quiet, note: None, steps: 0, ended: BTreeMap::new(), forecast: None }
+        Self {
+            screen,
+            quiet,
+            note: None,
+            steps: 0,
+            ended: BTreeMap::new(),
+            ran: 0,
+            reused: 0,
+            others: 0,
+            forecast: None,
+        }
     }
 
     /// Says `note` when the first step runs, and not at all if none does.
@@ -61,7 +76,9 @@ impl Progress {
                 if let Some(note) = self.note.take() {
                     self.line(&summary::note(&note));
                 }
-                self.ended.remove(step);
+                if let Some(before) = self.ended.remove(step) {
+                    *self.tally(before) -= 1;
+                }
                 self.started(*step, name, why, *estimate);
             }
             Event::Waiting { step, name } => {
@@ -122,7 +139,12 @@ impl Progress {
             }
             None => report.how == How::Ran,
         };
-        let repeated = self.ended.insert(step, report.how).is_some();
+        let before = self.ended.insert(step, report.how);
+        if let Some(before) = before {
+            *self.tally(before) -= 1;
+        }
+        *self.tally(report.how) += 1;
+        let repeated = before.is_some();
         let name = style::paint(style::NAME, &report.step);
         let rejected = report.verdict == Some(VerdictWord::Rejected);
         let line = match report.how {
@@ -162,17 +184,25 @@ impl Progress {
         }
     }
 
+    /// Where steps that ended so are counted.
+    fn tally(&mut self, how: How) -> &mut usize {
+        match how {
+            How::Ran => &mut self.ran,
+            How::Reused | How::Substituted => &mut self.reused,
+            How::Failed | How::Skipped => &mut self.others,
+        }
+    }
+
     fn totals(&self) {
         let Some(screen) = &self.screen else { return };
-        let count = |how: How| self.ended.values().filter(|&&ended| ended == how).count();
         screen.total.set_position(self.ended.len() as u64);
         let left = self.forecast.as_ref().and_then(time_left);
         let left = left.map(|left| format!(" · {left} left")).unwrap_or_default();
         screen.total.set_message(format!(
             "{} running · {} ran · {} reused · {} remain{left}",
             screen.running.len(),
-            count(How::Ran),
-            count(How::Reused) + count(How::Substituted),
+            self.ran,
+            self.reused,
             self.steps.saturating_sub(self.ended.len() + screen.running.len()),
         ));
     }

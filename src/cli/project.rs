@@ -153,6 +153,13 @@ impl Project {
         })
     }
 
+    /// Closes the store, at the end of the process; the rest is not taken apart.
+    pub fn close(self) {
+        let Self { store, executor, graph, history, .. } = self;
+        drop((store, executor));
+        std::mem::forget((graph, history));
+    }
+
     /// Calls `work` with everything that a build or a plan needs.
     pub fn with_context<T>(&self, work: impl FnOnce(&Context<'_>) -> T) -> T {
         let pointers = RegistryPointers(&self.store);

@@ -14,6 +14,7 @@ use kiln_engine::{
     realise::Built,
     source::{Reader, SNAPSHOT_LIMIT},
 };
+use rayon::prelude::*;
 
 use super::{
     build::{self, Args, LinkChoice, Plan, unnoted},
@@ -206,10 +207,12 @@ pub fn keep(asked: &Asked<'_>, project: &Project, built: &Built, plan: &Plan, ma
             Origin::Glob(_) | Origin::Deployment { .. } => None,
         })
         .collect();
-    let steps = built.results.iter().map(|(&id, result)| Step {
-        name: &graph.step(id).name,
+    let results: Vec<_> = built.results.iter().collect();
+    let checksums: Vec<Digest> = results.par_iter().map(|(_, result)| result.checksum()).collect();
+    let steps = results.iter().zip(checksums).map(|((id, result), checksum)| Step {
+        name: &graph.step(**id).name,
         key: result.key,
-        checksum: result.checksum(),
+        checksum,
     });
     let others = graph.step_ids().filter(|id| !built.results.contains_key(id));
     let memo = memo.with_steps(steps, others.map(|id| graph.step(id).name.as_str()));

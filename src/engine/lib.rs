@@ -8,6 +8,7 @@
 //! them form a ring.
 
 pub mod attempt;
+mod blob;
 pub mod catalogue;
 pub mod diagnostic;
 pub mod difference;

@@ -54,7 +54,6 @@ pub struct ResponseVerdict {
 /// Runs steps in the sandbox of this machine.
 pub struct LocalExecutor {
     wanted: Wanted,
-    capabilities: Capabilities,
     pool: sandbox::Pool,
     exe: PathBuf,
     /// What `exe` was when the build began: another program under its name must not answer for this one's version.
@@ -65,18 +64,12 @@ impl LocalExecutor {
     /// An executor with `wanted` isolation; `exe` is the kiln program that carries out built-in builders.
     pub fn new(wanted: Wanted, exe: PathBuf) -> Self {
         let identity = identity(&exe);
-        Self {
-            wanted,
-            capabilities: sandbox::probe(),
-            pool: sandbox::Pool::default(),
-            exe,
-            identity,
-        }
+        Self { wanted, pool: sandbox::Pool::default(), exe, identity }
     }
 
-    /// What this machine allows.
-    pub fn capabilities(&self) -> &Capabilities {
-        &self.capabilities
+    /// What this machine allows. Found out by whoever asks first.
+    pub fn capabilities(&self) -> &'static Capabilities {
+        sandbox::probe()
     }
 
     fn spec(&self, job: &Job<'_>, layout: &Layout) -> Result<Spec, ExecuteError> {
@@ -162,7 +155,7 @@ const RESPONSE: &str = ".response.json";
 impl Executor for LocalExecutor {
     fn isolation(&self) -> Isolation {
         match self.wanted {
-            Wanted::Full => self.capabilities.isolation(),
+            Wanted::Full => self.capabilities().isolation(),
             Wanted::Off => Isolation::Off,
         }
     }
@@ -179,7 +172,7 @@ impl Executor for LocalExecutor {
         for (name, from) in &job.files {
             copy(from, &work.join(name))?;
         }
-        let layout = Layout::new(self.wanted, &self.capabilities, job.scratch);
+        let layout = Layout::new(self.wanted, self.capabilities(), job.scratch);
         let ran = self.pool.run(&self.spec(job, &layout)?, job.cancel)?;
         if !job.step.builder.is_command() && identity(&self.exe) != self.identity {
             return Err(ExecuteError::Replaced(self.exe.clone()));

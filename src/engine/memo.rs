@@ -14,9 +14,9 @@ use std::{
 
 use kiln_cache::{Digest, FileIdentity, FsError, Isolation, Object, RecordsMark, Store, codec};
 use rayon::prelude::*;
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Visitor};
+use serde::{Deserialize, Serialize};
 
-use crate::{host::keep, outside::Outside};
+use crate::{blob::Blob, host::keep, outside::Outside};
 
 const MAGIC: [u8; 4] = *b"KMEM";
 const SIGHT_MAGIC: [u8; 4] = *b"KSEE";
@@ -71,7 +71,7 @@ pub struct Memo {
     /// The names of the steps in the closure, inputs first, and then of all others: one a line.
     names: String,
     /// The key of each step in the closure, and the checksum of its record: 64 bytes a step.
-    records: Bytes,
+    records: Blob,
 }
 
 /// A step whose outputs are asked for.
@@ -107,7 +107,7 @@ impl Memo {
             targets: Vec::new(),
             paths: Vec::new(),
             names: String::new(),
-            records: Bytes(Vec::new()),
+            records: Blob(Vec::new()),
         }
     }
 
@@ -314,33 +314,4 @@ fn tidy(folder: &Path) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-/// Bytes that are written and read in one piece.
-#[derive(Debug, PartialEq)]
-struct Bytes(Vec<u8>);
-
-impl Serialize for Bytes {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_bytes(&self.0)
-    }
-}
-
-impl<'de> Deserialize<'de> for Bytes {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Whole;
-        impl Visitor<'_> for Whole {
-            type Value = Bytes;
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("bytes")
-            }
-            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Bytes, E> {
-                Ok(Bytes(bytes.to_vec()))
-            }
-            fn visit_byte_buf<E>(self, bytes: Vec<u8>) -> Result<Bytes, E> {
-                Ok(Bytes(bytes))
-            }
-        }
-        deserializer.deserialize_byte_buf(Whole)
-    }
 }

@@ -21,12 +21,16 @@ pub const KEPT_BUILDS: usize = 5;
 /// How many different keys of a step are remembered for explanations.
 const REMEMBERED_KEYS: usize = 10;
 
+mod keys;
+
 /// What is known of a project's earlier builds.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 pub struct History {
     /// The keys of each step, latest first, no two in a row the same.
+    #[serde(default)]
     pub steps: BTreeMap<String, Vec<Digest>>,
     /// The keys of the last builds, latest first.
+    #[serde(default)]
     builds: Vec<Vec<Digest>>,
     /// The keys of the last build, if it did not come to a good end: such builds do not push out good ones.
     #[serde(default)]
@@ -145,9 +149,9 @@ impl History {
     /// What is damaged is begun anew: it costs explanations, and what only earlier builds made may be collected.
     fn read(store: &Store, name: &str) -> Result<Self, RootError> {
         let why = match store.root(name) {
-            Ok(Some(root)) => match serde_json::from_value(root.data) {
+            Ok(Some(root)) => match Self::said_by(root) {
                 Ok(history) => return Ok(history),
-                Err(error) => error.to_string(),
+                Err(why) => why,
             },
             Ok(None) => return Ok(Self::default()),
             Err(error @ (RootError::Damaged { .. } | RootError::Changed(_))) => error.to_string(),
@@ -156,6 +160,18 @@ impl History {
         store
             .set_root_aside(name, &format!("the last builds of a project are not known: {why}"))?;
         Ok(Self::default())
+    }
+
+    /// What a root says, or what is wrong with it.
+    fn said_by(root: Root) -> Result<Self, String> {
+        let mut history: Self =
+            serde_json::from_value(root.data).map_err(|error| error.to_string())?;
+        // Without bytes it was written by an earlier version, which had all of it in the text.
+        if !root.bytes.is_empty() {
+            (history.steps, history.builds, history.unfinished) =
+                keys::decode(&root.bytes).ok_or("its keys cannot be read")?;
+        }
+        Ok(history)
     }
 
     /// The latest key under which `step` was built that is not `current`.
@@ -223,12 +239,13 @@ impl History {
         let mut keys: Vec<Digest> = builds.chain(&self.unfinished).chain(latest).copied().collect();
         keys.sort_unstable();
         keys.dedup();
-        let data = serde_json::to_value(self).expect("a history's maps have text keys");
+        let text = serde_json::json!({ "folder": self.folder, "failures": self.failures });
         let root = Root {
             label: self.label.clone(),
             keys,
             objects: self.failures.values().filter_map(|failure| failure.log).collect(),
-            data,
+            data: text,
+            bytes: keys::encode(&self.steps, &self.builds, &self.unfinished),
             at: now_seconds,
         };
         store.set_root(&self.name, &root)
@@ -263,6 +280,24 @@ mod tests {
         assert_eq!(History::load(&store, "other", folder.path()).unwrap().latest("a"), None);
         let elsewhere = tempfile::tempdir().unwrap();
         assert_eq!(History::load(&store, "r", elsewhere.path()).unwrap().latest("a"), None);
+    }
+
+    #[test]
+    fn a_history_that_an_earlier_version_wrote_as_text_is_read() {
+        let (folder, store) = store();
+        let name = History::root_name("r", folder.path());
+        let (one, two) = (key(1).to_string(), key(2).to_string());
+        let data = serde_json::json!({
+            "steps": { "a": [one, two] }, "builds": [[two]], "unfinished": [], "failures": {}, "folder": null
+        });
+        let (keys, objects) = (vec![key(1)], Vec::new());
+        let root = Root { label: "l".into(), keys, objects, data, bytes: Vec::new(), at: 7 };
+        store.set_root(&name, &root).unwrap();
+        let mut history = History::load(&store, "r", folder.path()).unwrap();
+        assert_eq!(history.steps["a"], [key(1), key(2)]);
+        assert!(!history.note_build(vec![key(2)], Ended::Well), "that build is known");
+        history.save(&store, 8).unwrap();
+        assert_eq!(History::load(&store, "r", folder.path()).unwrap().steps, history.steps);
     }
 
     #[test]
@@ -321,7 +356,14 @@ mod tests {
             history.save(&store, 7).unwrap();
         }
         let data = serde_json::json!({ "folder": "/no/such/folder" });
-        let other = Root { label: "mine".into(), keys: vec![], objects: vec![], data, at: 7 };
+        let other = Root {
+            label: "mine".into(),
+            keys: vec![],
+            objects: vec![],
+            data,
+            bytes: vec![],
+            at: 7,
+        };
         store.set_root("pin/mine", &other).unwrap();
         assert_eq!(abandoned(&store).unwrap(), []);
         std::fs::remove_dir(&there).unwrap();

@@ -5,6 +5,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
+    sync::Arc,
 };
 
 use kiln_cache::{FsError, Object, Store};
@@ -19,6 +20,7 @@ use crate::{
     sandbox::Cancel,
     source::{Reader, Resolved},
     surroundings::{Surroundings, Toolbox},
+    tools::ToolError,
 };
 
 /// Everything that a build needs and does not own.
@@ -83,7 +85,7 @@ pub struct Ground {
     /// The values of `pass_env`.
     pub passed: BTreeMap<String, Option<String>>,
     /// What it can run.
-    pub toolbox: Toolbox,
+    pub toolbox: Arc<Toolbox>,
 }
 
 /// Resolved sources and grounds of the steps in a closure.
@@ -125,12 +127,12 @@ pub fn resolve(context: &Context<'_>, steps: &[StepId]) -> Result<Resolution, Bu
     // others in the midst of that must not turn to a step which waits for it.
     let toolchains: BTreeSet<&Toolchain> =
         steps.iter().map(|&id| &graph.step(id).toolchain).collect();
-    for toolchain in toolchains {
-        // What cannot be found is told where a step asks for it.
-        let _ = context.surroundings.toolbox(toolchain);
-    }
+    let toolboxes: Toolboxes<'_> = toolchains
+        .into_iter()
+        .map(|toolchain| (toolchain, context.surroundings.toolbox(toolchain).map(Arc::new)))
+        .collect();
     let grounds: Vec<(StepId, Result<Ground, Vec<Diagnostic>>)> =
-        steps.par_iter().map(|&id| (id, ground(context, graph.step(id)))).collect();
+        steps.par_iter().map(|&id| (id, ground(context, graph.step(id), &toolboxes))).collect();
     let mut problems = Vec::new();
     let mut resolution = Resolution { sources: BTreeMap::new(), grounds: BTreeMap::new() };
     for (id, source) in sources {
@@ -153,7 +155,14 @@ pub fn resolve(context: &Context<'_>, steps: &[StepId]) -> Result<Resolution, Bu
     Err(BuildError::Recipe(problems))
 }
 
-fn ground(context: &Context<'_>, step: &Step) -> Result<Ground, Vec<Diagnostic>> {
+/// What can be run, by what steps say of it.
+type Toolboxes<'a> = BTreeMap<&'a Toolchain, Result<Arc<Toolbox>, ToolError>>;
+
+fn ground(
+    context: &Context<'_>,
+    step: &Step,
+    toolboxes: &Toolboxes<'_>,
+) -> Result<Ground, Vec<Diagnostic>> {
     let mut problems = Vec::new();
     let mut files = BTreeMap::new();
     for (pattern, at) in &step.files {
@@ -168,14 +177,17 @@ fn ground(context: &Context<'_>, step: &Step) -> Result<Ground, Vec<Diagnostic>>
             ),
         }
     }
-    let toolbox = context.surroundings.toolbox(&step.toolchain).unwrap_or_else(|error| {
-        problems.push(
-            Diagnostic::new(chain(&error))
-                .at(step.at.clone(), "a tool of this step is not on this machine")
-                .help("install it, or correct the name in `tools`"),
-        );
-        Toolbox::default()
-    });
+    let toolbox = match &toolboxes[&step.toolchain] {
+        Ok(toolbox) => Arc::clone(toolbox),
+        Err(error) => {
+            problems.push(
+                Diagnostic::new(chain(error))
+                    .at(step.at.clone(), "a tool of this step is not on this machine")
+                    .help("install it, or correct the name in `tools`"),
+            );
+            Arc::default()
+        }
+    };
     let mut passed = BTreeMap::new();
     for name in &step.pass_env {
         match context.surroundings.variable(name) {

@@ -492,6 +492,7 @@ impl<'s> Deployments<'s> {
             keys: generation.keys.clone(),
             objects: generation.objects().chain(self.sources(generation)).collect(),
             data: serde_json::Value::Null,
+            bytes: Vec::new(),
             at: generation.at,
         };
         (format!("generation/{recipe}/{deployment}/{number}"), root)

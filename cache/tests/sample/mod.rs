@@ -49,5 +49,12 @@ pub fn made(name: &str, object: Object) -> Realisation {
 }
 
 pub fn root(label: &str, keys: Vec<Digest>, objects: Vec<Object>) -> Root {
-    Root { label: label.into(), keys, objects, data: serde_json::Value::Null, at: 1 }
+    Root {
+        label: label.into(),
+        keys,
+        objects,
+        data: serde_json::Value::Null,
+        bytes: Vec::new(),
+        at: 1,
+    }
 }

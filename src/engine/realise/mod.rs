@@ -78,8 +78,10 @@ pub fn build(
     let asked = options.targets.iter().chain(&options.again).chain(&options.check);
     let steps = closure(graph, asked.copied());
     let resolution = resolve(context, &steps)?;
-    // Before anybody looks whether they are in the store: the collector must not take them from under a step.
-    session.hold(&[], &resolution.objects())?;
+    // Before anybody looks whether they are in the store: the collector must not take them from under a step. Most
+    // steps have the key that they had, and what is held already costs nothing more when the step comes to it.
+    let latest = steps.iter().filter_map(|&id| context.history.latest(&graph.step(id).name));
+    session.hold(&latest.collect::<Vec<_>>(), &resolution.objects())?;
     emit(Event::Begun { steps: steps.len() });
     let mut owner = Owner::new(context, options, &resolution, &session, emit);
     owner.run(&steps)?;

@@ -16,15 +16,15 @@ use super::{
 };
 
 /// What this machine allows. The first call in a process takes some milliseconds, later ones nothing.
-pub fn probe() -> Capabilities {
+pub fn probe() -> &'static Capabilities {
     static ANSWER: OnceLock<Capabilities> = OnceLock::new();
     static ASKING: Mutex<()> = Mutex::new(());
     if let Some(known) = ANSWER.get() {
-        return known.clone();
+        return known;
     }
     // One question at a time; whoever waited finds the answer.
     let _asking = ASKING.lock();
-    ANSWER.get_or_init(|| ask().unwrap_or_else(|error| nothing(&error))).clone()
+    ANSWER.get_or_init(|| ask().unwrap_or_else(|error| nothing(&error)))
 }
 
 fn nothing(error: &io::Error) -> Capabilities {

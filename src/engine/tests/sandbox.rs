@@ -234,7 +234,7 @@ fn a_step_sees_its_layout_and_leaves_its_outputs() {
     for isolation in [Wanted::Full, Wanted::Off] {
         let mut step =
             Step::new(isolation, &["sh", "-euc"]).input(&data, "0.csv").input(&tree, "1");
-        let layout = Layout::new(isolation, &probe(), &step.spec.scratch);
+        let layout = Layout::new(isolation, probe(), &step.spec.scratch);
         let script = format!(
             "test \"$PWD\" = '{work}'; cat code; cat '{csv}' '{tree}/inner' > '{out}'; umask",
             work = layout.work().display(),
@@ -250,7 +250,7 @@ fn a_step_sees_its_layout_and_leaves_its_outputs() {
         assert_eq!(result, "a,b\ndeep");
     }
     if probe().private_root() {
-        let layout = Layout::new(Wanted::Full, &probe(), Path::new("/anything"));
+        let layout = Layout::new(Wanted::Full, probe(), Path::new("/anything"));
         assert_eq!(layout.output("x"), Path::new("/build/out/x"));
         assert_eq!(layout.input("0.csv"), Path::new("/build/in/0.csv"));
     }
@@ -1015,7 +1015,7 @@ fn be_on_a_machine_without(refusal: &OsStr, folder: &Path) -> ExitCode {
     let pool = Pool::default();
     let run = |script: &str| {
         let step = Step::full(script).input(&input, "0");
-        let layout = Layout::new(Wanted::Full, &probe(), &step.spec.scratch);
+        let layout = Layout::new(Wanted::Full, probe(), &step.spec.scratch);
         let step = step.variable("IN", layout.input("0")).variable("OUT", layout.output("made"));
         let ran = pool.run(&step.spec, &Cancel::new().unwrap()).unwrap();
         let made = fs::read_to_string(step.spec.scratch.join("out/made")).unwrap_or_default();

@@ -150,7 +150,14 @@ impl World {
         });
         let objects = production.into_iter().chain(staging).collect();
         let data = serde_json::Value::Null;
-        let root = Root { label: "deployed".into(), keys: Vec::new(), objects, data, at: 0 };
+        let root = Root {
+            label: "deployed".into(),
+            keys: Vec::new(),
+            objects,
+            data,
+            bytes: Vec::new(),
+            at: 0,
+        };
         store.set_root("deployed", &root).unwrap();
         Live { production, staging }
     }
