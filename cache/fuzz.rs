@@ -305,6 +305,7 @@ mod tests {
             keys: vec![Digest::of(b"k")],
             objects: vec![Object::program(Digest::of(b"o"))],
             data: serde_json::json!({"a": [1, 2.5, null, true, "x"]}),
+            bytes: b"of its owner's".to_vec(),
             at: 1_700_000_000,
         });
         let deep = format!(

@@ -1003,7 +1003,7 @@ fn be_on_a_machine_without(refusal: &OsStr, folder: &Path) -> ExitCode {
         names.split(',').filter(|one| !one.is_empty()).map(|one| (number(one), errno)).collect();
     without_calls(&calls).unwrap();
     adapt_to_container();
-    for one in probe().features {
+    for one in &probe().features {
         if let State::Missing { why, help } = one.state {
             println!("missing {}: {why} ({help})", one.feature.name());
         }
