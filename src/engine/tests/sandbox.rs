@@ -1004,7 +1004,7 @@ fn be_on_a_machine_without(refusal: &OsStr, folder: &Path) -> ExitCode {
     without_calls(&calls).unwrap();
     adapt_to_container();
     for one in &probe().features {
-        if let State::Missing { why, help } = one.state {
+        if let State::Missing { why, help } = &one.state {
             println!("missing {}: {why} ({help})", one.feature.name());
         }
     }
