@@ -143,7 +143,7 @@ fn roots_are_kept_by_name() {
         assert!(matches!(store.set_root(name, &first), Err(RootError::Name(_))), "{name}");
     }
     let text = fs::read_to_string(folder.path().join("home/roots/project/ab12")).unwrap();
-    assert!(text.contains("\"format\": 1"), "{text}");
+    assert!(text.contains("\"format\": 2"), "{text}");
 }
 
 #[test]

@@ -133,18 +133,25 @@ fn a_root_of_another_version_is_refused_with_advice_and_a_damaged_one_begun_anew
     let project = built();
     let roots = below(&project.store().join("roots/project"));
     let [root] = roots.as_slice() else { panic!("{roots:?}") };
-    let text = fs::read_to_string(root).unwrap();
-    replace(root, text.replacen("\"format\": 1", "\"format\": 2", 1).as_bytes());
+    // A document, and behind it bytes.
+    let sound = fs::read(root).unwrap();
+    let with = |from: &str, to: &str| {
+        let at = sound.windows(from.len()).position(|part| part == from.as_bytes()).unwrap();
+        [&sound[..at], to.as_bytes(), &sound[at + from.len()..]].concat()
+    };
+    let newer = with("\"format\": 2", "\"format\": 3");
+    replace(root, &newer);
     for command in ["build", "gc"] {
         let run = project.kiln(&[command]).exits(1);
         is_orderly(&run);
         let said = run.stderr();
-        assert!(said.contains(root.to_str().unwrap()) && said.contains("format 2"), "{said}");
+        assert!(said.contains(root.to_str().unwrap()) && said.contains("format 3"), "{said}");
         assert!(said.contains("the version of the program that wrote it"), "{said}");
     }
-    assert!(fs::read_to_string(root).unwrap().contains("\"format\": 2"), "it is left alone");
-    for damaged in ["", "{", &text.replacen("\"keys\"", "\"kezs\"", 1), &text[..text.len() - 20]] {
-        replace(root, damaged.as_bytes());
+    assert_eq!(fs::read(root).unwrap(), newer, "it is left alone");
+    let (misspelt, short) = (with("\"objects\"", "\"objekts\""), &sound[..sound.len() - 20]);
+    for damaged in [b"", &b"{"[..], &misspelt, short] {
+        replace(root, damaged);
         // While it cannot be read nothing is collected; the next build of the project begins it anew.
         let refused = project.kiln(&["gc"]).exits(1);
         assert!(refused.stderr().contains(root.to_str().unwrap()), "{refused:?}");
