@@ -1,18 +1,13 @@
 //! `kiln build`, and the driver that every command uses that builds something.
 
-use std::{
-    collections::BTreeSet,
-    num::NonZeroUsize,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::{collections::BTreeSet, num::NonZeroUsize};
 
-use kiln_cache::{Isolation, Store};
+use kiln_cache::Isolation;
 use kiln_engine::{
     event::{BuildReport, Event},
     executor::Executor as _,
     explain::isolation_word,
-    graph::{Graph, StepId},
-    project::{Ended, Failure as FailedStep, History},
+    graph::StepId,
     realise::{self, Built, Options},
     resolve::{closure, default_targets},
     sandbox::{self, Cancel},
@@ -21,11 +16,12 @@ use kiln_engine::{
 use super::{
     failure::{Exit, Failure, print_json},
     global::Global,
-    links,
+    links::{self, LinkChoice},
     machine::{GpuChoice, Machine, parse_gpus},
     progress::Progress,
     project::{Evaluation, Place, Project, SandboxChoice, build_failure, open_store},
-    repeat::{self, Asked},
+    remember::remember,
+    repeat::Asked,
     summary,
 };
 
@@ -72,18 +68,6 @@ fn parse_jobs(text: &str) -> Result<NonZeroUsize, String> {
     text.parse().map_err(|_| "expected a whole number of at least 1".to_owned())
 }
 
-/// What `--link` takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
-pub enum LinkChoice {
-    /// The steps that were asked for.
-    #[default]
-    Asked,
-    /// Every step.
-    All,
-    /// None.
-    None,
-}
-
 /// What is to be built, and how.
 pub struct Plan {
     /// The steps whose outputs have to be there.
@@ -107,9 +91,11 @@ impl Plan {
 pub fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
     let place = Place::find(global)?;
     let store = open_store(global)?;
-    let question = Asked::of(&place, global, args);
+    let unusual = global.json || args.check || !args.again.is_empty();
+    let question =
+        if unusual { None } else { Asked::of(&place, &args.evaluation, &args.steps, args.link) };
     if let Some(question) = &question
-        && repeat::answer(question, &place, &store, args)?
+        && question.answer(&place, &store)?
     {
         return Ok(Exit::Done);
     }
@@ -148,7 +134,7 @@ pub fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
     };
     let built = realise(&mut project, &plan, &args.flow, global.json, args.evaluation.sandbox)?;
     if let (Some(question), Some(mark)) = (&question, mark) {
-        repeat::keep(question, &project, &built, &plan, mark);
+        question.keep(&project, &built, &plan.targets, mark);
     }
     let linked = match args.link {
         LinkChoice::None => links::store_paths(&project, &built, &plan.targets),
@@ -240,82 +226,6 @@ pub fn realise(
     }
     drop(session);
     Ok(built)
-}
-
-/// Notes what was built as the project's root, if there is anything new.
-fn remember(
-    graph: &Graph,
-    store: &Store,
-    history: &mut History,
-    built: &Built,
-) -> Result<(), Failure> {
-    if store.read_only().is_some() {
-        return Ok(());
-    }
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let report = &built.report;
-    let ended = if report.failed() || report.rejected() || report.interrupted {
-        Ended::Otherwise
-    } else {
-        Ended::Well
-    };
-    note(store, history, |history| {
-        let mut news = false;
-        let mut keys = Vec::with_capacity(built.results.len());
-        for (&step, result) in &built.results {
-            keys.push(result.key);
-            news |= history.note(&graph.step(step).name, result.key);
-        }
-        for (&step, failed) in &built.failures {
-            news = true;
-            let failure = FailedStep {
-                reason: failed.reason.clone(),
-                log: failed.log,
-                at_ms: i64::try_from(now.as_millis()).unwrap_or(i64::MAX),
-            };
-            history.note_failure(&graph.step(step).name, failure);
-        }
-        history.note_build(keys, ended) || news
-    })?;
-    // Whatever builds of this recipe that were killed had finished and is still of use was looked up by now, and the
-    // project's root holds it. A build that did not come so far may have passed by some of it.
-    if ended == Ended::Well && report.steps.len() == graph.steps.len() {
-        store.forget_killed(&history.digest()).map_err(|error| unnoted(&error))?;
-    }
-    Ok(())
-}
-
-/// Brings a project's history up to date, changes it, and writes it down if the change is news.
-pub fn note(
-    store: &Store,
-    history: &mut History,
-    change: impl Fn(&mut History) -> bool,
-) -> Result<(), Failure> {
-    if store.read_only().is_some() {
-        return Ok(());
-    }
-    // Who has no news writes nothing, and needs no room for it.
-    if !change(&mut history.clone()) {
-        change(history);
-        return history.touch(store).map_err(|error| unnoted(&error));
-    }
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    // Another kiln may have built this project meanwhile: what it noted stays.
-    let _alone =
-        store.lock_action(&history.digest(), &|| false).map_err(|error| unnoted(&error))?;
-    history.reload(store).map_err(|error| unnoted(&error))?;
-    if change(history) {
-        let at = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
-        history.save(store, at).map_err(|error| unnoted(&error))?;
-    } else {
-        history.touch(store).map_err(|error| unnoted(&error))?;
-    }
-    Ok(())
-}
-
-/// A build that could not be noted.
-pub fn unnoted(error: &(dyn std::error::Error + 'static)) -> Failure {
-    Failure::environment(error, "what was built is kept in the store; build again to note it")
 }
 
 /// What to say once if steps are kept apart less well than they could be.

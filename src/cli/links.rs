@@ -18,8 +18,27 @@ use kiln_engine::{
 
 use super::{failure::Failure, project::Project};
 
-/// A step to link: its name, how many outputs it declares, and where those are that exist.
-pub type Linked<'a> = (&'a str, usize, Vec<(&'a str, PathBuf)>);
+/// What `--link` takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum LinkChoice {
+    /// The steps that were asked for.
+    #[default]
+    Asked,
+    /// Every step.
+    All,
+    /// None.
+    None,
+}
+
+/// A step that is to be linked.
+pub struct Linked<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// How many outputs it declares.
+    pub declared: usize,
+    /// Those that exist, and where.
+    pub outputs: Vec<(&'a str, PathBuf)>,
+}
 
 /// What is to be linked.
 pub struct Wanted<'a> {
@@ -55,7 +74,7 @@ pub fn update(
             let path = built.paths.get(&Reference::Output(id, number as u32))?;
             Some((output.name.as_str(), path.clone()))
         });
-        (step.name.as_str(), step.outputs.len(), outputs.collect())
+        Linked { name: &step.name, declared: step.outputs.len(), outputs: outputs.collect() }
     });
     let ended = !(built.report.failed() || built.report.interrupted);
     let known = ended.then(|| {
@@ -80,7 +99,7 @@ pub fn link(wish: &Wanted<'_>) -> Result<Vec<PathBuf>, Failure> {
     let folder = wish.dir.join(RESULT_FOLDER);
     let mut wanted: BTreeMap<PathBuf, &Path> = BTreeMap::new();
     let mut shown: Vec<PathBuf> = Vec::new();
-    for (name, declared, outputs) in &wish.steps {
+    for Linked { name, declared, outputs } in &wish.steps {
         for (output, path) in outputs {
             let link = match declared {
                 1 => PathBuf::from(name),

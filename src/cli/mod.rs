@@ -30,6 +30,7 @@ mod outlook;
 mod output;
 mod progress;
 mod project;
+mod remember;
 mod repeat;
 mod rollback;
 mod show;
