@@ -476,7 +476,7 @@ fn problems_are_told_as_json_with_their_places() {
           "label": "a `command` step has no such key",
           "notes": [],
           "help": [
-            "its keys: `builder`, `description`, `cpus`, `gpus`, `memory`, `timeout`, `retries`, `determinism`, `run`, `outputs`, `files`, `tools`, `env`, `pass_env`, `network`"
+            "its keys: `builder`, `description`, `cpus`, `gpus`, `memory`, `timeout`, `retries`, `determinism`, `tolerance`, `run`, `outputs`, `files`, `tools`, `env`, `pass_env`, `network`"
           ]
         }
       ]
