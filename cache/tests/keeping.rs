@@ -402,6 +402,46 @@ fn a_collection_drops_a_record_that_nobody_met() {
 }
 
 #[test]
+fn a_scratch_folder_is_renewed_and_only_folders_that_are_as_new_stay() {
+    let (_folder, store) = fresh();
+    let scratch = store.scratch_dir().unwrap();
+    let make = |name: &str| {
+        let path = scratch.path().join(name);
+        fs::create_dir(&path).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        path
+    };
+    let untouched = make("untouched");
+    let number = |path: &Path| std::os::unix::fs::MetadataExt::ino(&fs::metadata(path).unwrap());
+    let before = number(&untouched);
+    fs::write(make("full").join("file"), "x").unwrap();
+    fs::set_permissions(make("open"), fs::Permissions::from_mode(0o1777)).unwrap();
+    fs::set_permissions(make("closed"), fs::Permissions::from_mode(0o000)).unwrap();
+    let marked = make("marked");
+    let is_marked =
+        rustix::fs::setxattr(&marked, "user.mark", b"x", rustix::fs::XattrFlags::empty());
+    // A folder of many names stays large on most file systems, where it does.
+    let (grown, size) = (make("grown"), fs::metadata(&untouched).unwrap().len());
+    let names = (0..3000).map(|number| grown.join(format!("{number:0100}")));
+    names.clone().for_each(|name| fs::write(name, "").unwrap());
+    names.for_each(|name| fs::remove_file(name).unwrap());
+    let has_grown = fs::metadata(&grown).unwrap().len() != size;
+    fs::write(scratch.path().join("log"), "").unwrap();
+    std::os::unix::fs::symlink("untouched", scratch.path().join("link")).unwrap();
+    scratch.renew().unwrap();
+    let mut left: Vec<_> = fs::read_dir(scratch.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    left.retain(|name| !(name == "marked" && is_marked.is_err() || name == "grown" && !has_grown));
+    assert_eq!(left, ["untouched"]);
+    assert_eq!(number(&untouched), before);
+    let path = scratch.path().to_owned();
+    drop(scratch);
+    assert!(!path.exists());
+}
+
+#[test]
 fn what_a_killed_process_left_is_swept_however_deep_it_is() {
     let (folder, store) = fresh();
     let scratch = store.scratch_dir().unwrap();

@@ -9,13 +9,13 @@ mod log;
 use std::{
     fs,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
 use kiln_cache::{
     Cost, Determinism, Digest, FsError, Ingest, IngestError, Isolation, Object, Output, Precedence,
-    Realisation, Recorded, Store,
+    Realisation, Recorded, Scratch, Store,
 };
 
 use self::{
@@ -170,9 +170,37 @@ pub struct Workshop<'a> {
     pub numbers: &'a dyn Numbers,
     /// Stops everything.
     pub cancel: &'a Cancel,
+    /// Folders of steps that are done, for the next ones.
+    spare: Mutex<Vec<Scratch>>,
+}
+
+impl<'a> Workshop<'a> {
+    /// One with these.
+    pub fn new(
+        store: &'a Store,
+        executor: &'a dyn Executor,
+        numbers: &'a dyn Numbers,
+        cancel: &'a Cancel,
+    ) -> Self {
+        Self { store, executor, numbers, cancel, spare: Mutex::default() }
+    }
 }
 
 impl Workshop<'_> {
+    /// A folder for a step, in which nothing of another step is.
+    fn scratch(&self) -> Result<Scratch, FsError> {
+        let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        spare.map_or_else(|| self.store.scratch_dir(), Ok)
+    }
+
+    /// Keeps the folder of a step that is done for the next one. A step that could reach the folder itself may have set
+    /// something on it that cannot be seen.
+    fn keep(&self, scratch: Scratch) {
+        if self.executor.isolation() == Isolation::Full && scratch.renew().is_ok() {
+            self.spare.lock().unwrap_or_else(PoisonError::into_inner).push(scratch);
+        }
+    }
+
     /// Carries `order` out, telling `tell` what happens on the way.
     pub fn carry_out(&self, order: &Order<'_>, tell: &dyn Fn(News)) -> Carried {
         let mut attempts = Vec::new();
@@ -218,8 +246,8 @@ impl Workshop<'_> {
             let number = format!("attempt {attempt} of {of}");
             let mut disturbed = 0;
             let (scratch, made) = loop {
-                // A fresh one each time: nothing of a failed attempt is left for the next.
-                let scratch = store.scratch_dir().map_err(|error| self.ours(&error))?;
+                // Another one each time: nothing of a failed attempt is left for the next.
+                let scratch = self.scratch().map_err(|error| self.ours(&error))?;
                 let keep = |log: &Path| logs.keep(log, &number);
                 let made = self.attempt(order, scratch.path(), disturbed == 0, &keep);
                 match &made {
@@ -241,6 +269,7 @@ impl Workshop<'_> {
             let miss = match made {
                 Ok(outcome) => {
                     attempts.push(report(None));
+                    self.keep(scratch);
                     return Ok(outcome);
                 }
                 Err(miss) => miss,

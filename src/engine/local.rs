@@ -78,6 +78,12 @@ impl LocalExecutor {
         let (argv, view) = match (&step.toolchain, step.builder.is_command()) {
             (Toolchain::Builtin, _) | (_, false) => {
                 let request = job.scratch.join("work").join(REQUEST);
+                let work = job.scratch.join("work");
+                fs::create_dir_all(&work).map_err(|source| ExecuteError::Io {
+                    action: "create",
+                    path: work,
+                    source,
+                })?;
                 write(&request, &lower.request())?;
                 let argv = vec![
                     OsString::from("kiln"),
@@ -162,13 +168,6 @@ impl Executor for LocalExecutor {
 
     fn execute(&self, job: &Job<'_>) -> Result<Executed, ExecuteError> {
         let work = job.scratch.join("work");
-        for folder in [&work, &job.scratch.join("out")] {
-            fs::create_dir_all(folder).map_err(|source| ExecuteError::Io {
-                action: "create",
-                path: folder.clone(),
-                source,
-            })?;
-        }
         for (name, from) in &job.files {
             copy(from, &work.join(name))?;
         }

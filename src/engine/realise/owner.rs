@@ -118,12 +118,9 @@ impl<'a, 'b> Owner<'a, 'b> {
         for &step in self.options.again.iter().chain(&self.options.check) {
             self.demand(step, Demand::Known);
         }
-        let workshop = Workshop {
-            store: self.context.store,
-            executor: self.context.executor,
-            numbers: self.context.numbers,
-            cancel: self.context.cancel,
-        };
+        let context = self.context;
+        let workshop =
+            Workshop::new(context.store, context.executor, context.numbers, context.cancel);
         let flushing = AtomicBool::new(false);
         let mut flushed = Instant::now();
         let mut told = Instant::now();

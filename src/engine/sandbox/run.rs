@@ -112,12 +112,8 @@ fn io_error(
 
 /// Makes what has to stand in the scratch folder before the step begins.
 fn furnish(spec: &Spec, layout: &Layout, copies_roots: bool) -> Result<(), SandboxError> {
-    let make = |path: &Path| {
-        let made = fs::DirBuilder::new().recursive(true).mode(0o755).create(path);
-        made.map_err(io_error("make", path))
-    };
     for name in FOLDERS {
-        make(&spec.scratch.join(name))?;
+        furnish_folder(&spec.scratch.join(name))?;
     }
     // A step of root may leave a set-user-id program here, which nobody else is to reach.
     let private = fs::set_permissions(&spec.scratch, fs::Permissions::from_mode(0o700));
@@ -132,11 +128,11 @@ fn furnish(spec: &Spec, layout: &Layout, copies_roots: bool) -> Result<(), Sandb
     }
     if layout.is_private() {
         if !copies_roots {
-            make(&spec.scratch.join("root"))?;
+            furnish_folder(&spec.scratch.join("root"))?;
         }
-        return settle(&spec.scratch);
+        return settle(&spec.scratch.join("request.json"));
     }
-    make(&layout.inputs())?;
+    furnish_folder(&layout.inputs())?;
     let link = |target: &Path, at: &Path| {
         std::os::unix::fs::symlink(target, at).map_err(io_error("link", at))
     };
@@ -144,24 +140,33 @@ fn furnish(spec: &Spec, layout: &Layout, copies_roots: bool) -> Result<(), Sandb
         link(&input.host, &layout.input(&input.place))?;
     }
     if let View::Tools(tools) = &spec.view {
-        make(&layout.bin())?;
+        furnish_folder(&layout.bin())?;
         for (name, program) in &tools.programs {
             link(program, &layout.bin().join(name))?;
         }
     }
-    settle(&spec.scratch)
-}
-
-/// Takes the clock out of what the step will find. The scratch folder itself keeps its time: by that its owner can tell
-/// how old it is.
-fn settle(scratch: &Path) -> Result<(), SandboxError> {
-    for name in FOLDERS.iter().chain(&["in", "bin", "request.json"]) {
-        let path = scratch.join(name);
-        if path.exists() {
-            epoch::set_below(&path).map_err(io_error("set the times of", &path))?;
-        }
+    for path in [layout.inputs(), layout.bin(), layout.request()] {
+        settle(&path)?;
     }
     Ok(())
+}
+
+/// Makes a folder, or takes the clock out of the one that the caller has made.
+fn furnish_folder(path: &Path) -> Result<(), SandboxError> {
+    match fs::DirBuilder::new().mode(0o755).create(path) {
+        Ok(()) => epoch::set(path).map_err(io_error("set the times of", path)),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => settle(path),
+        Err(error) => Err(io_error("make", path)(error)),
+    }
+}
+
+/// Takes the clock out of what the step will find at `path`, if anything is there. The scratch folder itself keeps its
+/// time: by that its owner can tell how old it is.
+fn settle(path: &Path) -> Result<(), SandboxError> {
+    match epoch::set_below(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        settled => settled.map_err(io_error("set the times of", path)),
+    }
 }
 
 fn plan(
