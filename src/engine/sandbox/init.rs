@@ -7,10 +7,7 @@ use std::{
     ffi::OsString,
     fs::{self, File},
     io,
-    os::{
-        fd::{AsFd, OwnedFd},
-        unix::net::UnixStream,
-    },
+    os::fd::{AsFd, OwnedFd},
     path::PathBuf,
     process::ExitCode,
     time::{Duration, Instant},
@@ -20,6 +17,7 @@ use super::{
     feature::Feature,
     ground::Ground,
     kernel::{self, Side},
+    line::Line,
     namespaces,
     network::Network,
     plan::{Base, Plan, Report},
@@ -45,23 +43,6 @@ pub fn init_main(arguments: &[OsString]) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         // There is nobody to tell: the line is what failed.
         Err(_) => ExitCode::FAILURE,
-    }
-}
-
-/// The line to the caller.
-pub(super) struct Line {
-    socket: UnixStream,
-}
-
-impl Line {
-    pub(super) fn say(&self, report: &Report) -> io::Result<()> {
-        report.encode().send(&self.socket)
-    }
-
-    pub(super) fn complain(&self, failure: Failure) -> io::Result<()> {
-        let Failure { action, source } = failure;
-        let errno = source.raw_os_error().unwrap_or(libc::EIO);
-        self.say(&Report::Failed { action, errno })
     }
 }
 

@@ -24,6 +24,7 @@ mod init;
 mod kernel;
 mod landlock;
 mod layout;
+mod line;
 mod mounts;
 mod namespaces;
 mod network;

@@ -13,9 +13,8 @@ use rustix::fs::{Mode, OFlags};
 
 use super::{
     feature::Feature,
-    filter,
-    init::Line,
-    kernel, landlock,
+    filter, kernel, landlock,
+    line::Line,
     plan::{Entry, Plan, Report},
     root::{Failure, attempt},
 };
