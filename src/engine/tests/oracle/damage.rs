@@ -74,15 +74,28 @@ impl World {
     fn lose_record(&mut self, chance: &mut Chance) -> String {
         let keys = self.keys();
         let Some(key) = chance.pick(&keys) else { return "nothing to lose".into() };
-        remove(&record(self.store().home(), key));
+        let path = record(self.store().home(), key);
+        self.lose_earlier(&path);
+        remove(&path);
         self.ledger.strike(&BTreeSet::from([*key]));
         format!("the record of {key} is lost")
+    }
+
+    /// Removes the attempts before the record at `path`: what they made would be kept in its stead.
+    fn lose_earlier(&self, path: &Path) {
+        let prefix = format!("{}.", path.file_name().unwrap().display());
+        for entry in fs::read_dir(path.parent().unwrap()).unwrap().flatten() {
+            if entry.file_name().to_string_lossy().starts_with(&prefix) {
+                remove(&entry.path());
+            }
+        }
     }
 
     fn damage_record(&mut self, chance: &mut Chance) -> String {
         let keys = self.keys();
         let Some(key) = chance.pick(&keys) else { return "nothing to damage".into() };
         let path = record(self.store().home(), key);
+        self.lose_earlier(&path);
         let mut bytes = fs::read(&path).unwrap();
         let at = chance.below(bytes.len());
         bytes[at] ^= 1 << chance.below(8);
