@@ -33,7 +33,7 @@ pub struct Job<'a> {
     pub cpus: u32,
     /// GPUs that it is lent.
     pub gpus: Option<&'a Lease>,
-    /// A fresh folder of its own.
+    /// A folder of its own, in which there is nothing but, perhaps, empty folders of a step before it.
     pub scratch: &'a Path,
     /// Where what it prints is to be written.
     pub log: &'a Path,

@@ -40,7 +40,7 @@ impl Executor for Fake {
     fn execute(&self, job: &Job<'_>) -> Result<Executed, ExecuteError> {
         self.runs.fetch_add(1, Ordering::Relaxed);
         let outputs = job.scratch.join("out");
-        fs::create_dir(&outputs).unwrap();
+        fs::create_dir_all(&outputs).unwrap();
         fs::write(job.log, "").unwrap();
         let mut text = format!("{:?}", job.step.args);
         for input in &job.inputs {

@@ -113,7 +113,7 @@ impl Executor for Fake {
         }
         fs::write(job.log, &text).unwrap();
         let outputs = job.scratch.join("out");
-        fs::create_dir(&outputs).unwrap();
+        fs::create_dir_all(&outputs).unwrap();
         let mut ran = Ran { step: job.step.name.clone(), readings: text, made: None };
         let mut verdict = None;
         if let Made::Outputs(contents, said) = result {
