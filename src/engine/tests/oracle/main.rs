@@ -54,15 +54,21 @@ fn number(variable: &str) -> Option<u64> {
 }
 
 thread_local! {
-    /// Where and why this thread panicked last.
+    /// Where and why this thread panicked last. What a worker of the engine's died of comes without a place.
     static PANIC: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
 /// Plays a script. `Err` with what was done and what was wrong, if something was.
 fn play(script: &Script) -> Result<(), String> {
     let mut story = Story::default();
-    catch_unwind(AssertUnwindSafe(|| script.play(&mut story))).map_err(|_| {
-        let wrong = PANIC.with_borrow(String::clone);
+    PANIC.take();
+    catch_unwind(AssertUnwindSafe(|| script.play(&mut story))).map_err(|panic| {
+        let mut wrong = PANIC.take();
+        if wrong.is_empty() {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+            wrong = format!("a worker panicked: {}", text.unwrap_or_default());
+        }
         format!("{}\n\n{:?}\n\n{wrong}", story.lines.join("\n"), story.draft)
     })
 }
