@@ -69,7 +69,10 @@ struct Document<'a> {
 pub fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
     let store = open_store(global)?;
     store.permit_change().map_err(|error| {
-        Failure::environment(&error, "name a store that can be written to: --home DIR, or KILN_HOME=DIR")
+        Failure::environment(
+            &error,
+            "name a store that can be written to: --home DIR, or KILN_HOME=DIR",
+        )
     })?;
     let options = GcOptions {
         dry_run: args.dry_run,
