@@ -156,7 +156,7 @@ fn tensors_may_differ_in_the_values_of_numbers_that_are_not_whole() {
         "1 beyond, w[1, 1]: 4 → 4.25"
     );
     assert_eq!(
-        compared("m.safetensors", &same, one(&[1.0, 2.0009765625, f32::NAN, 4.0])),
+        compared("m.safetensors", &same, one(&[1.0, 2.000_976_6, f32::NAN, 4.0])),
         "0 beyond, w[0, 1]: 2 → 2.0009765625"
     );
     let unlike = |all: &[(&str, &str, &[u64], Vec<u8>)], metadata: &str| {
