@@ -14,7 +14,7 @@ use kiln_cache::{
     StoreOptions, Trust,
 };
 
-use crate::sample::{key, made, open, root};
+use crate::sample::{key, made, open, remove, root};
 
 const SCENARIO: &str = "KILN_CACHE_TEST_SCENARIO";
 const FAULT: &str = "KILN_CACHE_TEST_FAULT";
@@ -305,6 +305,7 @@ const REBOOT: Scenario = Scenario {
     },
     act: |folder, store| {
         let out = folder.join("out");
+        remove(&out);
         fs::create_dir_all(&out).unwrap();
         fs::write(out.join("own"), "b".repeat(500)).unwrap();
         fs::write(out.join("shared"), "shared").unwrap();

@@ -20,7 +20,7 @@ use kiln_cache::{
     StoreOptions,
 };
 
-use crate::sample::{key, made, root};
+use crate::sample::{key, made, remove, root};
 
 const SEED: &str = "KILN_CACHE_TEST_SEED";
 const FAULT: &str = "KILN_CACHE_TEST_FAULT";
@@ -62,7 +62,7 @@ fn output_of(step: &str, folder: &Path, store: &Store) -> (Object, Object) {
         return (store.put_bytes(&content(9_000)).unwrap(), log);
     }
     let out = folder.join(format!("out-{step}"));
-    drop(fs::remove_dir_all(&out));
+    remove(&out);
     fs::create_dir_all(out.join("below")).unwrap();
     fs::write(out.join("own"), content(5_000)).unwrap();
     fs::write(out.join("below/program"), content(3)).unwrap();
