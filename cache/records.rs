@@ -54,19 +54,11 @@ impl Store {
     /// # Errors
     /// If the disk cannot be read.
     pub fn realisation(&self, key: &Digest) -> Result<Option<Realisation>, FsError> {
-        let path = self.layout.realisation(key);
-        let Some(metadata) = present(self.fs.lstat(&path))? else { return Ok(None) };
-        if !self.is_settled(&metadata) {
-            return Ok(None);
-        }
-        if let Some(index) = &self.index
-            && let Ok(Some(frame)) = index.record(key, &metadata)
-            && let Ok(realisation) = Realisation::decode(&frame)
-            && realisation.key == *key
-        {
-            return Ok(Some(realisation));
-        }
-        self.read_record(key)
+        self.recorded(
+            key,
+            |frame| Realisation::decode(frame).ok().filter(|record| record.key == *key),
+            |record| record,
+        )
     }
 
     /// The [checksum](Realisation::checksum) of the result in use under a key, without reading what it says where
@@ -75,6 +67,20 @@ impl Store {
     /// # Errors
     /// If the disk cannot be read.
     pub fn record_checksum(&self, key: &Digest) -> Result<Option<Digest>, FsError> {
+        self.recorded(
+            key,
+            |frame| codec::checksum(frame).map(Digest::from_bytes),
+            |record| record.checksum(),
+        )
+    }
+
+    /// What the frame in the index gives, if it is that of the record's file; otherwise what the record itself gives.
+    fn recorded<T>(
+        &self,
+        key: &Digest,
+        of_frame: impl FnOnce(&[u8]) -> Option<T>,
+        of_record: impl FnOnce(Realisation) -> T,
+    ) -> Result<Option<T>, FsError> {
         let path = self.layout.realisation(key);
         let Some(metadata) = present(self.fs.lstat(&path))? else { return Ok(None) };
         if !self.is_settled(&metadata) {
@@ -82,11 +88,11 @@ impl Store {
         }
         if let Some(index) = &self.index
             && let Ok(Some(frame)) = index.record(key, &metadata)
-            && let Some(sum) = codec::checksum(&frame)
+            && let Some(found) = of_frame(&frame)
         {
-            return Ok(Some(Digest::from_bytes(sum)));
+            return Ok(Some(found));
         }
-        Ok(self.read_record(key)?.map(|record| record.checksum()))
+        Ok(self.read_record(key)?.map(of_record))
     }
 
     /// Reads the truth, and tells it to the index.
