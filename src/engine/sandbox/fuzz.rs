@@ -65,6 +65,7 @@ fn no_report_makes_the_reader_break_its_word() {
             waits: true,
         },
         Report::Probed { feature: Feature::Landlock, result: Err("no".into()) },
+        Report::Begins,
     ];
     let samples = reports.map(|report| frame(&report.encode()));
     Fuzz::new("report").samples(samples).bytes(|bytes| {

@@ -222,6 +222,8 @@ pub(super) enum Report {
     Gone { cpu: Duration, largest: u64, wall: Duration, waits: bool },
     /// A feature works here, with a remark, or the reason why not.
     Probed { feature: Feature, result: Result<String, String> },
+    /// The program is about to begin: until then nothing of the step has run.
+    Begins,
 }
 
 impl Report {
@@ -256,6 +258,9 @@ impl Report {
                     Err(text) => (false, text),
                 };
                 to.number(4).number(*feature as u64).flag(works).bytes(text.as_bytes());
+            }
+            Self::Begins => {
+                to.number(5);
             }
         }
         to
@@ -294,6 +299,7 @@ impl Report {
                 let text = text(&mut from)?;
                 Self::Probed { feature, result: if works { Ok(text) } else { Err(text) } }
             }
+            5 => Self::Begins,
             _ => return Err(unknown("report")),
         };
         from.end()?;
@@ -365,6 +371,7 @@ mod tests {
                 waits: true,
             },
             Report::Probed { feature: Feature::Landlock, result: Err("no".into()) },
+            Report::Begins,
         ];
         for report in reports {
             assert_eq!(Report::decode(&frame(&report.encode())).unwrap(), report);

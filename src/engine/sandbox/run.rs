@@ -230,6 +230,7 @@ fn environment(spec: &Spec, layout: &Layout) -> Vec<(OsString, OsString)> {
 /// What was heard of a step.
 #[derive(Debug, Default)]
 struct End {
+    begun: bool,
     exit: Option<Exit>,
     watched: u64,
     cpu: Duration,
@@ -270,6 +271,10 @@ fn carry_out(
         let relayed = relay.finish();
         let end = end?;
         relayed.map_err(io_error("write", "the log"))?;
+        if !is_fresh && !end.begun && end.exit.is_none() && !cancel.is_tripped() {
+            // Ended from outside, too, just when it had got the plan.
+            continue;
+        }
         return Ok(end);
     }
 }
@@ -330,6 +335,7 @@ fn follow(
             Report::NoProgram { program, path } => {
                 failure = Some(SandboxError::ProgramNotFound { program, path });
             }
+            Report::Begins => end.begun = true,
             Report::Probed { .. } => {}
         }
     };

@@ -62,6 +62,7 @@ pub(super) fn become_step(plan: &Plan, line: &Line, log: OwnedFd) -> Result<(), 
     let path = attempt(|| "pass the program".into(), kernel::c_string(program.as_os_str()))?;
     let argv: Vec<_> = argv.iter().map(CString::as_c_str).collect();
     let env: Vec<_> = env.iter().map(CString::as_c_str).collect();
+    attempt(|| "report".into(), line.say(&Report::Begins))?;
     let error = kernel::execute(&path, &argv, &env);
     attempt(|| format!("execute {}", program.display()), Err(error))
 }

@@ -1147,7 +1147,11 @@ fn apart(argument: &str) {
 }
 
 fn kill(pid: u32) {
-    let status = Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap();
+    signal(pid, "KILL");
+}
+
+fn signal(pid: u32, name: &str) {
+    let status = Command::new("kill").args(["-s", name, &pid.to_string()]).status().unwrap();
     assert!(status.success());
 }
 
@@ -1168,6 +1172,15 @@ fn be_killed_while_idle() -> ExitCode {
     assert!(first.iter().all(|pid| !second.contains(pid)), "{first:?} {second:?}");
     assert_eq!(run(), "ran\n");
     assert_eq!(starters(), second, "one that waits is used again");
+    // One that has got a plan, and has not begun with it.
+    second.iter().for_each(|&pid| signal(pid, "STOP"));
+    std::thread::scope(|scope| {
+        let ran = scope.spawn(run);
+        std::thread::sleep(Duration::from_millis(100));
+        second.iter().copied().for_each(kill);
+        assert_eq!(ran.join().unwrap(), "ran\n");
+    });
+    assert!(starters().iter().all(|pid| !second.contains(pid)));
     drop(pool);
     assert!(starters().is_empty());
     ExitCode::SUCCESS
