@@ -32,6 +32,60 @@ pub fn sigmoid(x: f32) -> f32 {
     sigmoid_in::<Emulated>(x)
 }
 
+/// The larger number, +0 above -0; NaN if either is. Associative and commutative, so that a maximum over many may
+/// be taken in any order.
+pub fn maximum(a: f32, b: f32) -> f32 {
+    maximum_in(a, b)
+}
+
+/// x times a smooth step: `x / (1 + exp(-√(8/π) · (x + 0.044715 · x³)))`, which is Hendrycks and Gimpel's form with
+/// the hyperbolic tangent (2016).
+pub fn gelu(x: f32) -> f32 {
+    gelu_in::<Emulated>(x)
+}
+
+#[inline(always)]
+pub(crate) fn maximum_in(a: f32, b: f32) -> f32 {
+    if a > b {
+        a
+    } else if b > a {
+        b
+    } else if a == b {
+        // Equal numbers differ in nothing but a zero's sign.
+        f32::from_bits(a.to_bits() & b.to_bits())
+    } else {
+        f32::NAN
+    }
+}
+
+/// √(8/π), and 0.044715 times it.
+const GELU_LINEAR: f32 = 1.595_769_2;
+const GELU_CUBIC: f32 = 0.071_354_82;
+
+#[inline(always)]
+pub(crate) fn gelu_in<A: Arithmetic>(x: f32) -> f32 {
+    let near = clamped(x);
+    let z = near * near;
+    x * sigmoid_in::<A>(near * A::fma(GELU_CUBIC, z, GELU_LINEAR))
+}
+
+/// The derivative of [`gelu`] at x.
+#[inline(always)]
+pub(crate) fn gelu_slope_in<A: Arithmetic>(x: f32) -> f32 {
+    let x = clamped(x);
+    let z = x * x;
+    let s = sigmoid_in::<A>(x * A::fma(GELU_CUBIC, z, GELU_LINEAR));
+    let inner = A::fma(3.0 * GELU_CUBIC, z, GELU_LINEAR);
+    A::fma((x * s) * (1.0 - s), inner, s)
+}
+
+/// x within [-16, 16], where the step has long reached 0 or 1; NaN stays NaN.
+#[inline(always)]
+fn clamped(x: f32) -> f32 {
+    let x = if x < -16.0 { -16.0 } else { x };
+    if x > 16.0 { 16.0 } else { x }
+}
+
 #[inline(always)]
 pub(crate) fn exp_in<A: Arithmetic>(x: f32) -> f32 {
     // Written as comparisons that NaN fails, so that NaN passes through.
@@ -182,10 +236,41 @@ mod tests {
             (log, log_in::<Fused>, "3c16bc00cb8de6ca"),
             (tanh, tanh_in::<Fused>, "706402f1c6b70505"),
             (sigmoid, sigmoid_in::<Fused>, "229334b5e9ca0b55"),
+            (gelu, gelu_in::<Fused>, "1fc7371ba882b6fb"),
+            (gelu_slope_in::<Emulated>, gelu_slope_in::<Fused>, "8683a028d6935f9d"),
         ];
         for (emulated, fused, want) in golden {
             assert_eq!(hash(&of(emulated)), hash(&of(fused)));
             assert_eq!(hash(&of(emulated)), want);
         }
+    }
+
+    #[test]
+    fn maxima_do_not_depend_on_order_and_let_nan_through() {
+        let values = [f32::NEG_INFINITY, -1.0, -0.0, 0.0, 3.0, f32::INFINITY, f32::NAN];
+        for a in values {
+            for b in values {
+                let (got, other) = (maximum(a, b), maximum(b, a));
+                assert!(got.to_bits() == other.to_bits() || (got.is_nan() && other.is_nan()));
+                assert_eq!(got.is_nan(), a.is_nan() || b.is_nan());
+                assert!(got.is_nan() || (got >= a && got >= b));
+            }
+        }
+        assert!(maximum(-0.0, 0.0).is_sign_positive() && maximum(-0.0, -0.0).is_sign_negative());
+    }
+
+    #[test]
+    fn gelu_and_its_slope_agree_with_double_precision() {
+        let c = (2.0 / std::f64::consts::PI).sqrt();
+        let truth = |x: f64| 0.5 * x * (1.0 + (c * (x + 0.044715 * x * x * x)).tanh());
+        for x in sweep(-20.0, 20.0) {
+            let wide = f64::from(x);
+            assert!((f64::from(gelu(x)) - truth(wide)).abs() < 1e-6 * wide.abs().max(1.0));
+            let slope = (truth(wide + 1e-5) - truth(wide - 1e-5)) / 2e-5;
+            assert!((f64::from(gelu_slope_in::<Emulated>(x)) - slope).abs() < 2e-6, "{x}");
+        }
+        assert_eq!((gelu(1e30), gelu_slope_in::<Emulated>(1e30)), (1e30, 1.0));
+        assert_eq!((gelu(-1e30), gelu_slope_in::<Emulated>(-1e30)), (0.0, 0.0));
+        assert!(gelu(f32::NAN).is_nan() && gelu_slope_in::<Emulated>(f32::NAN).is_nan());
     }
 }

@@ -1,7 +1,7 @@
 //! Array kernels whose results are specified to the bit.
 //!
 //! Every function here defines each of its output elements as one fixed chain of IEEE 754 binary32
-//! operations (see `README.md` beside this file). Tile sizes, instruction sets and thread counts are
+//! operations (see `docs/numerics.md`). Tile sizes, instruction sets and thread counts are
 //! implementation details that cannot change a bit, so a model trained here has the same digest on
 //! every machine, and a GPU kernel can be held to the same chains.
 //!
@@ -10,21 +10,32 @@
 mod adam;
 mod arithmetic;
 mod cpu;
+mod dropout;
 mod functions;
 mod gemm;
 mod loss;
 mod matrix;
+mod order;
 mod random;
 mod reduce;
+mod scalar;
+mod sgd;
 
 pub use adam::{Adam, AdamState};
 pub use cpu::{Cpu, Isa, Threads};
-pub use functions::{exp, log, sigmoid, tanh};
+pub use dropout::Dropout;
+pub use functions::{exp, gelu, log, maximum, sigmoid, tanh};
 pub use gemm::{Start, product};
-pub use loss::{relu, relu_backward, sigmoid_cross_entropy, softmax_cross_entropy, softmax_rows};
+pub use loss::{
+    gelu_backward, gelu_forward, relu, relu_backward, sigmoid_cross_entropy, softmax_cross_entropy,
+    softmax_rows,
+};
 pub use matrix::Matrix;
+pub use order::Order;
 pub use random::Philox;
 pub use reduce::{CHUNK, LANES, column_sums};
+pub use scalar::{cos_pi, power};
+pub use sgd::Sgd;
 
 #[cfg(test)]
 mod testing;

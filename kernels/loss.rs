@@ -2,7 +2,7 @@
 
 use crate::arithmetic::Arithmetic;
 use crate::cpu::{Cpu, Kernel};
-use crate::functions::{exp_in, log_in, sigmoid_in};
+use crate::functions::{exp_in, gelu_in, gelu_slope_in, log_in, maximum_in, sigmoid_in};
 use crate::reduce::LaneSum;
 
 /// Sets everything that is not above zero to zero, NaN excepted: NaN must stay visible.
@@ -37,6 +37,38 @@ pub fn relu_backward(cpu: &Cpu, activation: &[f32], gradient: &mut [f32]) {
     cpu.run(Backward(activation, gradient));
 }
 
+/// Replaces every value by its [`gelu`](crate::gelu).
+pub fn gelu_forward(cpu: &Cpu, values: &mut [f32]) {
+    struct Gelu<'a>(&'a mut [f32]);
+    impl Kernel for Gelu<'_> {
+        #[inline(always)]
+        fn run<A: Arithmetic>(self) {
+            for value in self.0 {
+                *value = gelu_in::<A>(*value);
+            }
+        }
+    }
+    cpu.run(Gelu(values));
+}
+
+/// Multiplies `gradient` by gelu's derivative at `input`, what [`gelu_forward`] was given.
+///
+/// # Panics
+/// If the lengths differ.
+pub fn gelu_backward(cpu: &Cpu, input: &[f32], gradient: &mut [f32]) {
+    struct Backward<'a>(&'a [f32], &'a mut [f32]);
+    impl Kernel for Backward<'_> {
+        #[inline(always)]
+        fn run<A: Arithmetic>(self) {
+            for (gradient, &x) in self.1.iter_mut().zip(self.0) {
+                *gradient *= gelu_slope_in::<A>(x);
+            }
+        }
+    }
+    assert_eq!(input.len(), gradient.len(), "one gradient an input");
+    cpu.run(Backward(input, gradient));
+}
+
 /// Replaces each row of `classes` logits by its probabilities: with `m` the row's largest logit,
 /// `exp(z - m)` divided by the lane sum of these.
 ///
@@ -61,7 +93,7 @@ pub fn softmax_rows(cpu: &Cpu, logits: &mut [f32], classes: usize) {
 fn softmax<A: Arithmetic>(row: &mut [f32]) -> (f32, f32) {
     let mut max = f32::NEG_INFINITY;
     for &z in row.iter() {
-        max = if z > max { z } else { max };
+        max = maximum_in(max, z);
     }
     let mut sum = LaneSum::ZERO;
     for (i, z) in row.iter_mut().enumerate() {

@@ -16,6 +16,12 @@ impl Philox {
         Philox { key: words(seed), stream: words(stream) }
     }
 
+    /// Key and the counter's upper half, low words first, as a kernel takes them.
+    #[must_use]
+    pub fn parts(&self) -> ([u32; 2], [u32; 2]) {
+        (self.key, self.stream)
+    }
+
     /// Block `index` of the stream: four independent words.
     #[inline(always)]
     pub fn block(&self, index: u64) -> [u32; 4] {
@@ -33,17 +39,6 @@ impl Philox {
                 let unit = (word >> 8) as f32 * (1.0 / 16_777_216.0);
                 *value = Emulated::fma(unit, high - low, low);
             }
-        }
-    }
-
-    /// Shuffles by Fisher and Yates from the end: element i (from len - 1 down to 1) changes places
-    /// with element `(r · (i + 1)) >> 64`, r being the 64 bits of words 0 (low) and 1 of block i.
-    pub fn shuffle<T>(&self, items: &mut [T]) {
-        for i in (1..items.len()).rev() {
-            let [low, high, ..] = self.block(i as u64);
-            let random = u128::from(u64::from(low) | u64::from(high) << 32);
-            let j = (random * (i as u128 + 1)) >> 64;
-            items.swap(i, j as usize);
         }
     }
 }
@@ -96,20 +91,5 @@ mod tests {
         let mean = values.iter().map(|&v| f64::from(v)).sum::<f64>() / values.len() as f64;
         assert!((mean - 1.0).abs() < 0.03, "{mean}");
         assert_eq!(hash(&values), "8480f2761f357c5d");
-    }
-
-    #[test]
-    fn shuffles_are_permutations_and_reach_all_of_them_evenly() {
-        let mut counts = std::collections::BTreeMap::new();
-        for stream in 0..24_000 {
-            let mut items = [0, 1, 2, 3];
-            Philox::new(5, stream).shuffle(&mut items);
-            *counts.entry(items).or_insert(0) += 1;
-        }
-        assert_eq!(counts.len(), 24);
-        assert!(counts.values().all(|n| (850..1150).contains(n)), "{counts:?}");
-        let mut ten: Vec<u32> = (0..10).collect();
-        Philox::new(7, 0).shuffle(&mut ten);
-        assert_eq!(ten, [5, 6, 9, 1, 4, 2, 7, 3, 8, 0]);
     }
 }

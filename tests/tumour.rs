@@ -82,7 +82,7 @@ fn a_model_below_the_gate_is_not_released() {
     assert_eq!(build.steps("skipped"), ["release"]);
     assert_eq!(project.linked(), [] as [&str; 0], "no release is linked that was not made");
     assert_snapshot!(project.kiln(&["build", "--set", "min_f1=0.999"]).exits(3).redacted(), @r###"
-     rejected quality (as before): 1 of 2 gates failed: f1 0.967742 is not at least 0.999
+     rejected quality (as before): 1 of 2 gates failed: f1 0.984127 is not at least 0.999
     help: see why `quality` rejected: [ROOT]/store/store/t/[DIGEST]/report.html
       skipped release: `quality` rejected
     built 5 steps: 4 reused, 1 skipped, 1 rejected, in [TIME]
@@ -189,14 +189,14 @@ fn a_candidate_that_is_worse_than_production_is_rejected_and_changes_nothing_the
     assert_eq!(build.steps("skipped"), ["release"]);
     assert_eq!(project.linked(), [] as [&str; 0]);
     assert_snapshot!(project.kiln(&["build"]).exits(3).redacted(), @r###"
-     rejected quality (as before): 1 of 2 gates failed: f1 0.881356 is not at least 0.948387, a drop of at most 2% from the baseline's 0.967742
+     rejected quality (as before): 1 of 2 gates failed: f1 0.875 is not at least 0.964444, a drop of at most 2% from the baseline's 0.984127
     help: see why `quality` rejected: [ROOT]/store/store/t/[DIGEST]/report.html
       skipped release: `quality` rejected
     built 5 steps: 4 reused, 1 skipped, 1 rejected, in [TIME]
     "###);
     assert_eq!(project.build(&[]).exits(3).step("quality")["how"], "reused");
     assert_snapshot!(project.kiln(&["deploy", "staging"]).exits(3).redacted(), @r###"
-     rejected quality (as before): 1 of 2 gates failed: f1 0.881356 is not at least 0.948387, a drop of at most 2% from the baseline's 0.967742
+     rejected quality (as before): 1 of 2 gates failed: f1 0.875 is not at least 0.964444, a drop of at most 2% from the baseline's 0.984127
     help: see why `quality` rejected: [ROOT]/store/store/t/[DIGEST]/report.html
       skipped release: `quality` rejected
     built 5 steps: 4 reused, 1 skipped, 1 rejected, in [TIME]

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use kiln_kernels::{Adam, AdamState, Cpu, Philox};
+use kiln_kernels::{Adam, AdamState, Cpu, Order, Philox, power};
 
 use super::backprop::{LayerGradient, Tally, gradient, score};
 use super::course::{Course, Epoch, FitError, Keep};
@@ -31,7 +31,7 @@ pub(crate) fn fit(
     let mut kept = network.clone();
     for number in 1..=training.epochs {
         let batch = training.batch as usize;
-        let order = order(training.seed, number, data.train.rows());
+        let order = order(cpu, training.seed, number, data.train.rows());
         let train = pass(cpu, network, &data.train, batch, &order, &mut optimiser);
         let valid = data.valid.as_ref().map(|valid| score(cpu, network, valid));
         let finite = train.loss.is_finite() && valid.is_none_or(|tally| tally.loss.is_finite());
@@ -68,9 +68,11 @@ fn initialise(network: &mut Network, seed: u64) {
 }
 
 /// The rows' order in one epoch.
-fn order(seed: u64, epoch: u32, rows: usize) -> Vec<usize> {
-    let mut order: Vec<usize> = (0..rows).collect();
-    Philox::new(seed, ORDERS + u64::from(epoch)).shuffle(&mut order);
+fn order(cpu: &Cpu, seed: u64, epoch: u32, rows: usize) -> Vec<u32> {
+    let stream = Philox::new(seed, ORDERS + u64::from(epoch));
+    let mut order = vec![0; rows];
+    let rows = u32::try_from(rows).expect("a table in memory has fewer rows than 2³²");
+    Order::new(stream, rows).fill(cpu, 0, &mut order);
     order
 }
 
@@ -80,7 +82,7 @@ fn pass(
     network: &mut Network,
     examples: &Examples,
     batch: usize,
-    order: &[usize],
+    order: &[u32],
     optimiser: &mut Optimiser,
 ) -> Tally {
     let width = network.inputs();
@@ -90,6 +92,7 @@ fn pass(
         x.clear();
         labels.clear();
         for &row in rows {
+            let row = row as usize;
             x.extend_from_slice(&examples.x[row * width..(row + 1) * width]);
             labels.push(examples.labels[row]);
         }
@@ -105,8 +108,8 @@ struct Optimiser {
     weights: Vec<(AdamState, AdamState)>,
     learning_rate: f64,
     decay: f32,
-    /// β₁ᵗ and β₂ᵗ, by repeated multiplication.
-    powers: (f64, f64),
+    /// Steps that were taken.
+    steps: u64,
 }
 
 impl Optimiser {
@@ -117,14 +120,14 @@ impl Optimiser {
             weights: network.layers.iter().map(states).collect(),
             learning_rate: training.learning_rate,
             decay: (training.l2 / rows as f64) as f32,
-            powers: (1.0, 1.0),
+            steps: 0,
         }
     }
 
     fn step(&mut self, cpu: &Cpu, network: &mut Network, gradients: &[LayerGradient]) {
-        self.powers.0 *= f64::from(BETA1);
-        self.powers.1 *= f64::from(BETA2);
-        let corrected = (1.0 - self.powers.1).sqrt() / (1.0 - self.powers.0);
+        self.steps += 1;
+        let left = |beta: f32| 1.0 - power(f64::from(beta), self.steps);
+        let corrected = left(BETA2).sqrt() / left(BETA1);
         let step = (self.learning_rate * corrected) as f32;
         let adam = Adam { step, beta1: BETA1, beta2: BETA2, epsilon: EPSILON, decay: self.decay };
         let unpenalised = Adam { decay: 0.0, ..adam };
