@@ -279,21 +279,22 @@ impl Workshop<'_> {
                 return Ok(Outcome::Interrupted);
             }
             let heading = format!("{number}: {}", miss.failed.reason);
-            if attempt < of && miss.again == Again::Worthwhile {
+            // The step's folder is still there: what it has filled is not free yet.
+            let full = obstacle::advice_if_full(store);
+            if attempt < of && miss.again == Again::Worthwhile && full.is_none() {
                 logs.put_aside(&log, &heading).map_err(|error| self.ours(&error))?;
                 let reason = miss.failed.reason;
                 tell(News::Retrying { attempt: attempt + 1, of, reason });
                 continue;
             }
             let mut failed = miss.failed;
-            // The step's folder is still there: what it has filled is not free yet.
-            if let Some(full) = obstacle::advice_if_full(store) {
-                failed.help = Some(full);
-            }
             failed.tail = tail(&log).unwrap_or_default();
-            if failed.help.is_none()
-                && failed.tail.iter().any(|line| line.contains("No such file or directory"))
-            {
+            let said = |words: &str| failed.tail.iter().any(|line| line.contains(words));
+            if full.is_some() {
+                failed.help = full;
+            } else if failed.help.is_none() && said("No space left on device") {
+                failed.help = Some(obstacle::advice_if_filled(store));
+            } else if failed.help.is_none() && said("No such file or directory") {
                 failed.help = Some(UNSEEN.to_owned());
             }
             failed.log = logs.keep(&log, &heading);
@@ -652,6 +653,10 @@ fn exit_help(exit: Exit, step: &Step) -> Option<String> {
             Some("raise the step's `timeout`, or find out why it takes so long".into())
         }
         Exit::OutOfMemory { .. } => Some("raise the step's `memory`, or let it use less".into()),
+        Exit::TooManyProcesses { .. } => {
+            Some("let it start fewer at a time: what is started without end takes the machine from others".into())
+        }
+        Exit::Stopped => Some("a step cannot wait to be continued by hand: leave the SIGSTOP out".into()),
         Exit::Code(127) => Some(missing_program(step).into()),
         Exit::Code(_) | Exit::Signal(_) | Exit::Cancelled => None,
     }

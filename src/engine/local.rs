@@ -130,6 +130,7 @@ impl LocalExecutor {
             network: step.network,
             limits: Limits {
                 memory: step.resources.memory,
+                processes: None,
                 timeout: step.resources.timeout,
                 cpus: job.cpus,
             },

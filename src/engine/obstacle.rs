@@ -55,6 +55,16 @@ pub fn advice_if_full(store: &Store) -> Option<String> {
     (space < LITTLE || files < FEW).then(|| full(&store.home().display()))
 }
 
+/// How to go on after a step said that it found no room, though there is some: it may have asked for more than there is,
+/// or somebody has made room since.
+pub fn advice_if_filled(store: &Store) -> String {
+    format!(
+        "a disk that the step wrote to was full: its files lie on that of the store in {}, where kiln gc gives back what \
+         nothing holds any more; /dev/shm lies in memory",
+        store.home().display()
+    )
+}
+
 /// What the system said, wherever in the chain of causes it stands.
 pub fn kind(error: &(dyn Error + 'static)) -> Option<ErrorKind> {
     let mut next = Some(error);

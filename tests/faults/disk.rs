@@ -201,6 +201,27 @@ fn a_step_that_fills_the_disk_is_told_what_it_did() {
 }
 
 #[test]
+fn a_step_that_fails_on_a_full_disk_is_not_tried_again() {
+    if !apart("disk::a_step_that_fails_on_a_full_disk_is_not_tried_again") {
+        return;
+    }
+    // The one leaves the disk full, the other has tidied up and says what it met.
+    for (after, advice) in [("exit 3", "is full: kiln gc"), ("s=$?; rm ${out}; exit $s", "kiln gc")]
+    {
+        let recipe = format!(
+            "name = \"big\"\n[steps.big]\nrun = \"cat /dev/zero > ${{out}} || {{ {after}; }}\"\nretries = 5\n"
+        );
+        let project = Project::new(&recipe);
+        let _disk = disk(&project);
+        let run = project.kiln(&["build"]).exits(1);
+        let said = run.stderr();
+        assert!(said.contains(advice), "{run:?}");
+        assert!(said.contains(project.store().to_str().unwrap()), "{run:?}");
+        assert!(after != "exit 3" || !said.contains("retrying"), "{run:?}");
+    }
+}
+
+#[test]
 fn a_deployment_on_a_full_disk_is_refused_or_done_and_never_half() {
     if !apart("disk::a_deployment_on_a_full_disk_is_refused_or_done_and_never_half") {
         return;

@@ -18,13 +18,16 @@ pub(super) struct Group {
 
 impl Group {
     /// A new group beside this process's own, with these limits.
-    pub(super) fn new(memory: Option<u64>, cpus: u32) -> io::Result<Self> {
+    pub(super) fn new(memory: Option<u64>, cpus: u32, processes: u64) -> io::Result<Self> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         // The time keeps two processes apart whose numbers are the same, in containers for instance.
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
         let name = format!("kiln-{}-{since:x}-{number}", std::process::id());
-        Self::in_folder(&delegated()?.join(name), memory, cpus)
+        let group = Self::in_folder(&delegated()?.join(name), memory, cpus)?;
+        // Without that controller the file is not there, and init counts alone.
+        let _ = group.set("pids.max", &processes.to_string());
+        Ok(group)
     }
 
     fn in_folder(folder: &Path, memory: Option<u64>, cpus: u32) -> io::Result<Self> {

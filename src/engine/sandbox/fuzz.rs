@@ -27,6 +27,7 @@ fn plan() -> Plan {
         network: true,
         memory: Some(1 << 30),
         timeout: Some(Duration::from_millis(1500)),
+        processes: 4096,
         cgroup: None,
         root: "/s/root".into(),
         base: Base { id: 3, entries: Some(vec![Entry::Proc, Entry::Folder("/z".into())].into()) },

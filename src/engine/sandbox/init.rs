@@ -14,6 +14,7 @@ use std::{
 };
 
 use super::{
+    census,
     feature::Feature,
     ground::Ground,
     kernel::{self, Side},
@@ -188,6 +189,8 @@ fn watch(
     log: OwnedFd,
 ) -> Result<(Exit, u64), Failure> {
     attempt(|| "hide init from the step".into(), kernel::forbid_inspection())?;
+    // While `/proc/sys` can still be written to.
+    let walled = plan.uses(Feature::PidNamespace) && census::wall(plan.processes);
     if let Some(group) = &plan.cgroup {
         attempt(|| format!("enter the control group {}", group.display()), fs::write(group, "0"))?;
     }
@@ -218,6 +221,8 @@ fn watch(
                 events,
                 timeout: plan.timeout,
                 memory: plan.memory.filter(|_| plan.cgroup.is_none()),
+                processes: plan.processes,
+                is_walled: walled || plan.cgroup.is_some(),
                 file_systems,
             };
             attempt(|| "watch the step".into(), watch.until_the_end())

@@ -119,6 +119,12 @@ pub(super) fn kill(pid: i32) {
     unsafe { libc::kill(pid, libc::SIGKILL) };
 }
 
+/// Stops `pid`. One that is gone is no error.
+pub(super) fn stop(pid: i32) {
+    // SAFETY: `kill` touches no memory of ours.
+    unsafe { libc::kill(pid, libc::SIGSTOP) };
+}
+
 /// Asks for SIGKILL when the parent ends.
 pub(super) fn die_with_parent() -> io::Result<()> {
     // SAFETY: this option takes a signal number and touches no memory.

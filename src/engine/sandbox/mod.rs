@@ -12,6 +12,7 @@
 //! step is gone waits for the next one.
 
 mod cancel;
+mod census;
 mod cgroup;
 mod device;
 mod epoch;

@@ -69,6 +69,8 @@ pub(super) struct Plan {
     pub(super) network: bool,
     pub(super) memory: Option<u64>,
     pub(super) timeout: Option<Duration>,
+    /// How many processes and threads it may have.
+    pub(super) processes: u64,
     /// The file in which to enrol in a control group.
     pub(super) cgroup: Option<PathBuf>,
     /// Where a private root is put together that is not copied from another: an empty folder of the host.
@@ -103,6 +105,7 @@ impl Plan {
         }
         to.flag(self.network).option(self.memory);
         to.option(self.timeout.map(|limit| u64::try_from(limit.as_micros()).unwrap_or(u64::MAX)));
+        to.number(self.processes);
         option_path(&mut to, self.cgroup.as_deref());
         to.path(&self.root);
         to.number(self.base.id).flag(self.base.entries.is_some());
@@ -132,6 +135,7 @@ impl Plan {
             network: from.flag()?,
             memory: from.option()?,
             timeout: from.option()?.map(Duration::from_micros),
+            processes: from.number()?,
             cgroup: read_option_path(from)?,
             root: from.path()?,
             base: Base {
@@ -245,6 +249,8 @@ impl Report {
                     }
                     Exit::OutOfMemory { limit } => (3, limit),
                     Exit::Cancelled => (4, 0),
+                    Exit::TooManyProcesses { limit } => (5, limit),
+                    Exit::Stopped => (6, 0),
                 };
                 to.number(2).number(kind).number(value).number(*watched);
             }
@@ -282,6 +288,8 @@ impl Report {
                     2 => Exit::TimedOut(Duration::from_micros(value)),
                     3 => Exit::OutOfMemory { limit: value },
                     4 => Exit::Cancelled,
+                    5 => Exit::TooManyProcesses { limit: value },
+                    6 => Exit::Stopped,
                     _ => return Err(unknown("end")),
                 };
                 Self::Ended { exit, watched: from.number()? }
@@ -328,6 +336,7 @@ mod tests {
             network: true,
             memory: Some(1 << 30),
             timeout: Some(Duration::from_millis(1500)),
+            processes: 4096,
             cgroup: None,
             root: "/s/root".into(),
             base: Base {
@@ -364,6 +373,8 @@ mod tests {
             Report::Ended { exit: Exit::TimedOut(Duration::from_millis(3)), watched: 0 },
             Report::Ended { exit: Exit::OutOfMemory { limit: 5 }, watched: 9 },
             Report::Ended { exit: Exit::Cancelled, watched: 0 },
+            Report::Ended { exit: Exit::TooManyProcesses { limit: 8 }, watched: 0 },
+            Report::Ended { exit: Exit::Stopped, watched: 0 },
             Report::Gone {
                 cpu: Duration::from_micros(3),
                 largest: 4,

@@ -19,6 +19,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::{
     cancel::Cancel,
+    census,
     cgroup::Group,
     epoch,
     feature::{Capabilities, Feature},
@@ -68,12 +69,15 @@ fn run_in(pool: &Pool, spec: &Spec, cancel: &Cancel) -> Result<Ran, SandboxError
     let layout = Layout::new(spec.isolation, &capabilities, &spec.scratch);
     let features = view::features(&capabilities);
     furnish(spec, &layout, view::copies_roots(&features))?;
+    let processes = spec.limits.processes.unwrap_or_else(|| {
+        census::bound(std::thread::available_parallelism().map_or(1, std::num::NonZero::get))
+    });
     let group = if capabilities.works(Feature::Cgroup) {
-        Group::new(spec.limits.memory, spec.limits.cpus).ok()
+        Group::new(spec.limits.memory, spec.limits.cpus, processes + census::SLACK).ok()
     } else {
         None
     };
-    let plan = plan(pool, spec, features, &layout, group.as_ref().map(Group::door));
+    let plan = plan(pool, spec, features, &layout, processes, group.as_ref().map(Group::door));
     let log = spec.log.try_clone().map_err(io_error("share", "the log"))?;
     let begin = Instant::now();
     let end = carry_out(pool, plan, &log, cancel)?;
@@ -174,6 +178,7 @@ fn plan(
     spec: &Spec,
     features: Vec<Feature>,
     layout: &Layout,
+    processes: u64,
     cgroup: Option<PathBuf>,
 ) -> Plan {
     let program = match &spec.view {
@@ -198,6 +203,7 @@ fn plan(
         network: spec.network,
         memory: spec.limits.memory,
         timeout: spec.limits.timeout,
+        processes,
         cgroup,
         root: spec.scratch.join("root"),
         base,

@@ -48,6 +48,8 @@ pub enum View {
 pub struct Limits {
     /// Bytes of memory that all its processes together may hold.
     pub memory: Option<u64>,
+    /// How many processes and threads it may have at a time; `None` for what suits the machine.
+    pub processes: Option<u64>,
     /// Wall-clock time.
     pub timeout: Option<Duration>,
     /// Processors that it was promised. The scheduler counts with it; the sandbox leaves it out of
@@ -100,6 +102,14 @@ pub enum Exit {
         /// Bytes that it was allowed.
         limit: u64,
     },
+    /// It was killed because it had more processes and threads than a step may have.
+    TooManyProcesses {
+        /// How many that are.
+        limit: u64,
+    },
+    /// It was killed because all of its processes were stopped, or waited for one that was: there is nobody inside who
+    /// could continue them.
+    Stopped,
     /// It was killed because the build was cancelled.
     Cancelled,
 }
@@ -126,6 +136,12 @@ impl std::fmt::Display for Exit {
             Self::OutOfMemory { limit } => {
                 write!(f, "was killed: it passed its `memory` limit of {}", Bytes(limit))
             }
+            Self::TooManyProcesses { limit } => {
+                write!(f, "was killed: it had more than {limit} processes and threads at a time")
+            }
+            Self::Stopped => f.write_str(
+                "was killed: its processes were stopped (SIGSTOP), and nobody was left to continue them",
+            ),
             Self::Cancelled => f.write_str("was cancelled"),
         }
     }

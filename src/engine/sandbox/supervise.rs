@@ -4,6 +4,7 @@
 //! that means "go on" as long as it is open, and limits. It is unaware of namespaces.
 
 use std::{
+    collections::HashSet,
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::PathBuf,
@@ -12,15 +13,26 @@ use std::{
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::{kernel, spec::Exit, tree};
+use super::{census::Census, kernel, spec::Exit, tree};
 
 /// How often memory is sampled where the kernel does not count it. A program fills about 10 MB in a millisecond at
 /// worst, so a limit is passed by some hundred megabytes before the step is killed.
 const SAMPLING: Duration = Duration::from_millis(10);
 
+/// How often processes are counted: where the kernel refuses them beyond a bound, and where nobody else does. A program
+/// makes some thousands in a tenth of a second.
+const WALLED: Duration = Duration::from_secs(1);
+const UNWALLED: Duration = Duration::from_millis(100);
+
+/// How often it is looked whether a step can go on. It takes two looks: between two steps of a shell, all may seem to stand.
+const PROGRESS: Duration = Duration::from_secs(1);
+
 /// How many ended processes are collected before the limits are looked at again: a step that makes processes faster than
 /// they can be collected must not escape its time-out by that, nor Ctrl-C.
 const COLLECTED_AT_ONCE: usize = 256;
+
+/// So many new processes between two looks are killed one by one, without being stopped before.
+const FEW: usize = 16;
 
 /// What to watch.
 #[derive(Debug)]
@@ -33,6 +45,10 @@ pub(super) struct Watch<'a> {
     pub(super) events: OwnedFd,
     pub(super) timeout: Option<Duration>,
     pub(super) memory: Option<u64>,
+    /// How many processes and threads it may have.
+    pub(super) processes: u64,
+    /// Whether the kernel makes no more than about so many.
+    pub(super) is_walled: bool,
     /// File systems in memory that only the step writes to.
     pub(super) file_systems: Vec<PathBuf>,
 }
@@ -53,11 +69,35 @@ impl Watch<'_> {
     pub(super) fn until_the_end(&self) -> io::Result<(Exit, u64)> {
         let start = Instant::now();
         let own = tree::own_id();
+        let mut census = own.map(Census::new);
         let mut peak = 0;
+        let counting = if self.is_walled { WALLED } else { UNWALLED };
+        let (mut counted, mut looked) = (start, start);
+        let mut was_stuck = false;
         loop {
             let reaped = self.reap()?;
+            let too_many = Exit::TooManyProcesses { limit: self.processes };
             if let Reaped::Step(exit) = reaped {
-                return Ok((exit, peak));
+                // Whoever is refused a process often ends for that.
+                let why = census.as_mut().filter(|_| !exit.is_success());
+                let exceeds = why.is_some_and(|census| census.exceeds(self.processes));
+                return Ok((if exceeds { too_many } else { exit }, peak));
+            }
+            if let Some(census) = &mut census {
+                if counted.elapsed() >= counting {
+                    counted = Instant::now();
+                    if census.exceeds(self.processes) {
+                        return Ok((too_many, peak));
+                    }
+                }
+                if looked.elapsed() >= PROGRESS {
+                    looked = Instant::now();
+                    let is_stuck = census.is_stuck(self.child);
+                    if is_stuck && was_stuck {
+                        return Ok((Exit::Stopped, peak));
+                    }
+                    was_stuck = is_stuck;
+                }
             }
             if let (Some(limit), Some(own)) = (self.memory, own) {
                 let held = self.held(own, limit);
@@ -67,6 +107,9 @@ impl Watch<'_> {
                 }
             }
             let mut pause = self.memory.map(|_| SAMPLING);
+            if census.is_some() {
+                pause = Some(pause.map_or(counting, |pause| pause.min(counting)));
+            }
             if let Some(limit) = self.timeout {
                 let Some(left) = limit.checked_sub(start.elapsed()).filter(|left| !left.is_zero())
                 else {
@@ -140,16 +183,22 @@ fn exit_of(status: i32) -> Exit {
 /// Ends every process below this one, and returns when all are gone.
 ///
 /// Orphans come to this process, so that "no child left" means "nothing left". New ones may be born while others
-/// are being killed, hence the loop; each turn also kills the parents, so that it ends.
+/// are being killed, hence the loop; whoever is born faster than they are found is stopped first, all of them, so that it
+/// ends.
 pub(super) fn end_all() -> io::Result<()> {
     let own = tree::own_id();
     loop {
         if !collect()? {
             return Ok(());
         }
-        for pid in own.map(tree::descendants).unwrap_or_default() {
-            kernel::kill(pid);
+        let mut found = own.map(tree::descendants).unwrap_or_default();
+        let mut known = HashSet::new();
+        // Who is stopped has no children.
+        while found.iter().filter(|pid| known.insert(**pid)).count() > FEW {
+            found.iter().for_each(|pid| kernel::stop(*pid));
+            found = own.map(tree::descendants).unwrap_or_default();
         }
+        found.into_iter().for_each(kernel::kill);
         let patience = Instant::now();
         while patience.elapsed() < Duration::from_millis(5) && collect()? {
             std::thread::sleep(Duration::from_micros(200));

@@ -9,13 +9,16 @@ pub(super) fn own_id() -> Option<i32> {
     fs::read_link("/proc/self").ok()?.to_str()?.parse().ok()
 }
 
+/// All processes that `/proc` shows.
+pub(super) fn all() -> impl Iterator<Item = i32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
 /// All processes below `root`, without it.
 pub(super) fn descendants(root: i32) -> Vec<i32> {
     let mut children: HashMap<i32, Vec<i32>> = HashMap::new();
-    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
-            continue;
-        };
+    for pid in all() {
         // A process may end at any moment; then it has no parent that matters.
         if let Ok(stat) = fs::read(format!("/proc/{pid}/stat"))
             && let Some(parent) = parent(&stat)
@@ -33,11 +36,15 @@ pub(super) fn descendants(root: i32) -> Vec<i32> {
     found
 }
 
-/// The parent in the text of a `stat` file. The name in front may contain anything, brackets included.
-fn parent(stat: &[u8]) -> Option<i32> {
+/// What follows the name in the text of a `stat` file: the state, the parent, and so on. The name may contain anything,
+/// brackets included.
+pub(super) fn fields(stat: &[u8]) -> Option<std::str::SplitAsciiWhitespace<'_>> {
     let after_name = stat.iter().rposition(|&byte| byte == b')')?;
-    let text = str::from_utf8(&stat[after_name + 1..]).ok()?;
-    text.split_ascii_whitespace().nth(1)?.parse().ok()
+    Some(str::from_utf8(&stat[after_name + 1..]).ok()?.split_ascii_whitespace())
+}
+
+fn parent(stat: &[u8]) -> Option<i32> {
+    fields(stat)?.nth(1)?.parse().ok()
 }
 
 /// Bytes of memory that `pids` hold together, not more than they do if that is above `enough`.

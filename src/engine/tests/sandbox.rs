@@ -102,6 +102,8 @@ tests![
     a_step_that_passes_its_memory_is_killed,
     a_step_whose_processes_together_pass_the_memory_is_killed,
     a_step_that_passes_its_timeout_is_killed_with_its_tree,
+    a_step_that_starts_processes_without_end_is_killed,
+    a_step_that_nobody_can_continue_is_killed,
     a_cancelled_step_ends_at_once,
     exit_codes_and_signals_are_told,
     a_missing_program_is_named,
@@ -753,6 +755,40 @@ fn a_step_that_passes_its_timeout_is_killed_with_its_tree() {
         if isolation == Wanted::Full {
             assert_eq!(again.try_run().unwrap().exit, Exit::Code(0), "control");
         }
+    }
+}
+
+/// A bomb that grows without end, if nobody ends it: each process starts two, as fast as it can.
+const BOMB: &str = "f() { f & f & wait; }; f";
+
+fn a_step_that_starts_processes_without_end_is_killed() {
+    for isolation in [Wanted::Full, Wanted::Off] {
+        for script in [BOMB, "while :; do sleep 100 & done"] {
+            let mut step = Step::new(isolation, &["sh", "-c", script]);
+            step.spec.limits.processes = Some(300);
+            step.spec.limits.timeout = Some(Duration::from_secs(60));
+            let ran = step.try_run().unwrap();
+            assert_eq!(ran.exit, Exit::TooManyProcesses { limit: 300 }, "{script}: {}", step.log());
+            assert!(ran.exit.to_string().contains("more than 300 processes"), "{}", ran.exit);
+        }
+        let fewer = "for i in $(seq 100); do sleep 100 & done; sleep 1.5";
+        let mut step = Step::new(isolation, &["sh", "-c", fewer]);
+        step.spec.limits.processes = Some(300);
+        assert_eq!(step.try_run().unwrap().exit, Exit::Code(0), "control: {}", step.log());
+    }
+}
+
+fn a_step_that_nobody_can_continue_is_killed() {
+    for isolation in [Wanted::Full, Wanted::Off] {
+        for script in ["kill -STOP $$", "sh -c 'kill -STOP $$; :'; :"] {
+            let mut step = Step::new(isolation, &["sh", "-c", script]);
+            step.spec.limits.timeout = Some(Duration::from_secs(60));
+            assert_eq!(step.try_run().unwrap().exit, Exit::Stopped, "{script}: {}", step.log());
+        }
+        let continued = "sh -c 'kill -STOP $$; echo on' & sleep 2.5; kill -CONT $!; wait";
+        let step = Step::new(isolation, &["sh", "-c", continued]);
+        assert_eq!(step.try_run().unwrap().exit, Exit::Code(0), "{}", step.log());
+        assert_eq!(step.log(), "on\n");
     }
 }
 
