@@ -325,7 +325,11 @@ impl Workshop<'_> {
                 ExecuteError::Sandbox(SandboxError::Lost { .. }) => Again::Worthwhile,
                 _ => Again::Useless,
             },
-            failed: failure(chain(&error), execute_help(&error, order.step)),
+            failed: failure(
+                chain(&error),
+                execute_help(&error, order.step)
+                    .or_else(|| obstacle::advice_on_room(store, &error)),
+            ),
         })?;
         // A step that finished just before the build was stopped is finished, and kept.
         let stopped = self.cancel.is_tripped() && !executed.exit.is_success();

@@ -55,6 +55,14 @@ pub fn advice_if_full(store: &Store) -> Option<String> {
     (space < LITTLE || files < FEW).then(|| full(&store.home().display()))
 }
 
+/// How to go on after an error that some disk gave, if it says that there was no room.
+pub fn advice_on_room(store: &Store, error: &(dyn Error + 'static)) -> Option<String> {
+    let kind = kind(error)?;
+    matches!(kind, ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
+        .then(|| advice_on(store.home(), kind))
+        .flatten()
+}
+
 /// How to go on after a step said that it found no room, though there is some: it may have asked for more than there is,
 /// or somebody has made room since.
 pub fn advice_if_filled(store: &Store) -> String {
