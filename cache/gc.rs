@@ -1,20 +1,20 @@
 //! The collector: keeps what roots, living processes and killed builds need, removes the rest, or
 //! as much of it as it was told to.
 //!
-//! Under the exclusive lock it only reads names and records and renames what goes to the trash;
-//! deleting takes its time after others may go on. Unaware of what roots are for.
+//! What things weigh is found out before the exclusive lock is taken. Under it only names and
+//! records are read, and what goes is renamed to the trash; deleting takes its time after others
+//! may go on. A collection that only tells takes no more than the shared lock. Unaware of what roots are for.
 
 mod eviction;
 mod holders;
 mod weight;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use serde::Serialize;
 
 use self::eviction::Candidates;
-use self::weight::Scales;
+use self::weight::{Scales, Stock, Weights};
 use crate::fsio::FsError;
 use crate::inventory::{self, Entry};
 use crate::item::Item;
@@ -45,6 +45,18 @@ pub struct RootChanges {
     pub added: Vec<Root>,
     /// The roots of these names do not count.
     pub ignored: Vec<String>,
+    /// Of these recipes it is not known what has to stay: whatever they made, and whatever no record names, does. Each
+    /// with the label of who is said to hold it.
+    pub spared: Vec<Spared>,
+}
+
+/// A recipe of which everything stays.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spared {
+    /// Its name.
+    pub recipe: String,
+    /// Who holds it.
+    pub label: String,
 }
 
 /// Something that stays.
@@ -103,7 +115,7 @@ pub enum GcError {
 impl Store {
     /// Removes what neither a root nor a session holds, as far as the limits say, and records that
     /// cannot be read, each with a notice. Waits for a moment in which no process is placing
-    /// anything, and lets none begin while it chooses. What goes leaves a tombstone. Trash that
+    /// anything, and lets none begin while it chooses, unless it is only to tell. What goes leaves a tombstone. Trash that
     /// cannot be deleted is told in a notice.
     ///
     /// # Errors
@@ -117,16 +129,55 @@ impl Store {
     /// # Errors
     /// As for [`gc`](Self::gc).
     pub fn gc_with(&self, options: GcOptions, changes: &RootChanges) -> Result<GcReport, GcError> {
+        if options.dry_run {
+            // What is said may be different in the next moment anyhow: builders are not kept waiting for it.
+            let _shared = self.gc_lock.shared()?;
+            let stock = self.stock()?;
+            let weights = Weights::of(&self.fs, &stock)?;
+            return Ok(self.choose(options, changes, &stock, weights)?.0);
+        }
         self.permit_change()?;
+        // To walk through every tree takes longest by far, and needs no lock.
+        let weights = Weights::of(&self.fs, &self.stock()?)?;
         let exclusive = lock::gc_exclusive(&self.fs, &self.layout)?;
-        let damaged = if options.dry_run { Vec::new() } else { self.set_damaged_records_aside()? };
-        let marks = self.marks(changes)?;
+        let damaged = self.set_damaged_records_aside()?;
         let stock = self.stock()?;
-        let mut scales = Scales::weigh(&self.fs, &stock)?;
+        let (report, going) = self.choose(options, changes, &stock, weights)?;
+        // Records go first: a kill in between leaves objects without a record, never the reverse.
+        let records_first = |item: &&Item| matches!(item, Item::Object(_));
+        let (objects, records): (Vec<&Item>, Vec<&Item>) = going.keys().partition(records_first);
+        for item in records.into_iter().chain(objects) {
+            for path in &stock[item] {
+                trash::set_aside(&self.fs, &self.layout, path)?;
+            }
+            if let (Item::Realisation(key), Some(index)) = (item, &self.index) {
+                index.forget_record(key);
+            }
+        }
+        drop(exclusive);
+        self.commit_index();
+        // First the trash: what is noted may need the space that it takes.
+        self.empty_trash();
+        let damaged = damaged.into_iter().map(|key| (Item::Realisation(key), Cause::Damaged));
+        self.bury(damaged.chain(going));
+        Ok(report)
+    }
+
+    /// What of a stock stays and what goes.
+    fn choose(
+        &self,
+        options: GcOptions,
+        changes: &RootChanges,
+        stock: &Stock,
+        weights: Weights,
+    ) -> Result<(GcReport, BTreeMap<Item, Cause>), GcError> {
+        let mut marks = self.marks(changes)?;
+        self.spare(&mut marks, &changes.spared, stock)?;
+        let mut scales = Scales::load(&self.fs, stock, weights)?;
         for item in marks.keys() {
             scales.hold(item);
         }
-        let candidates = Candidates::find(self, &stock, &marks)?;
+        let candidates = Candidates::find(self, stock, &marks)?;
         let going = eviction::choose(&candidates, &mut scales, &options);
 
         let mut report = GcReport {
@@ -148,32 +199,12 @@ impl Store {
                 }
             }
         }
-        if options.dry_run {
-            return Ok(report);
-        }
-        // Records go first: a kill in between leaves objects without a record, never the reverse.
-        let records_first = |item: &&Item| matches!(item, Item::Object(_));
-        let (objects, records): (Vec<&Item>, Vec<&Item>) = going.keys().partition(records_first);
-        for item in records.into_iter().chain(objects) {
-            for path in &stock[item] {
-                trash::set_aside(&self.fs, &self.layout, path)?;
-            }
-            if let (Item::Realisation(key), Some(index)) = (item, &self.index) {
-                index.forget_record(key);
-            }
-        }
-        drop(exclusive);
-        self.commit_index();
-        // First the trash: what is noted may need the space that it takes.
-        self.empty_trash();
-        let damaged = damaged.into_iter().map(|key| (Item::Realisation(key), Cause::Damaged));
-        self.bury(damaged.chain(going));
-        Ok(report)
+        Ok((report, going))
     }
 
     /// Everything that can go, with its paths.
-    fn stock(&self) -> Result<BTreeMap<Item, Vec<PathBuf>>, FsError> {
-        let mut stock: BTreeMap<Item, Vec<_>> = BTreeMap::new();
+    fn stock(&self) -> Result<Stock, FsError> {
+        let mut stock = Stock::new();
         for found in inventory::all(&self.fs, &self.layout)? {
             let item = match found.entry {
                 Entry::Object(object) => Item::Object(object),

@@ -76,7 +76,7 @@ pub use directory::DirectoryError;
 pub use fault::{FaultPlan, FaultPlanError};
 pub use folder_snapshot::SnapshotError;
 pub use fsio::FsError;
-pub use gc::{GcError, GcOptions, GcReport, Kept, Removed, RootChanges};
+pub use gc::{GcError, GcOptions, GcReport, Kept, Removed, RootChanges, Spared};
 pub use ingest::{Ingest, IngestError};
 pub use interrupt::interrupt;
 pub use item::Item;

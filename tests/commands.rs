@@ -268,7 +268,7 @@ fn the_collector_names_what_holds_each_object_and_takes_the_rest() {
     project.build(&["--jobs", "1"]).exits(0);
     let document = project.kiln(&["gc", "--dry-run", "--json"]).exits(0).json();
     assert_snapshot!(keys(&document).join(" "), @r###"
-    abandoned bytes_freed bytes_held bytes_kept dry_run keep_bytes kept over_budget removed unused_since
+    abandoned bytes_freed bytes_held bytes_kept dry_run keep_bytes kept over_budget removed unreadable unused_since
     "###);
     let held = document["kept"].as_array().unwrap();
     assert!(held.iter().all(|kept| !kept["held_by"].as_array().unwrap().is_empty()), "{document}");

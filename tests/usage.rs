@@ -127,3 +127,18 @@ fn a_step_that_reads_what_it_does_not_name_is_told_what_it_sees() {
     let told = project.kiln(&["build"]).exits(1).stderr();
     assert!(told.contains("help: a step sees what its references stand for"), "{told}");
 }
+
+#[test]
+fn a_store_that_would_lie_in_a_file_is_refused_with_what_to_say_instead() {
+    let project = Project::new("name = \"t\"\n[steps.a]\nrun = \"echo > ${out}\"\n");
+    project.write("file", "mine");
+    for arguments in [&["build", "--home", "file"][..], &["gc", "--home", "file"]] {
+        let said = project.kiln(arguments).exits(2).stderr();
+        assert!(
+            said.contains("no store at `file`") && said.contains("a store is a folder"),
+            "{said}"
+        );
+        assert!(said.contains("help: name a folder") && said.contains("KILN_HOME"), "{said}");
+    }
+    assert_eq!(project.read("file"), "mine");
+}

@@ -3,7 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{GcError, RootChanges};
+use super::weight::Stock;
+use super::{GcError, RootChanges, Spared};
 use crate::digest::Digest;
 use crate::fsio::FsError;
 use crate::holds::{self, Held, Holder};
@@ -22,7 +23,7 @@ const KILLED: &str = "a build that was killed, until it is built again";
 pub(super) type Marks = BTreeMap<Item, BTreeSet<String>>;
 
 impl Store {
-    /// Everything that must stay. To be called under the exclusive lock.
+    /// Everything that must stay. To be called under the exclusive lock, if something is to go.
     pub(super) fn marks(&self, changes: &RootChanges) -> Result<Marks, GcError> {
         let mut marks = Marks::new();
         let mut roots = roots::all(&self.fs, &self.layout)?;
@@ -50,6 +51,32 @@ impl Store {
         Ok(marks)
     }
 
+    /// Marks whatever the spared recipes made, and what no record names.
+    pub(super) fn spare(
+        &self,
+        marks: &mut Marks,
+        spared: &[Spared],
+        stock: &Stock,
+    ) -> Result<(), FsError> {
+        let Some(first) = spared.first() else { return Ok(()) };
+        let mut named = BTreeSet::new();
+        for item in stock.keys() {
+            let Item::Realisation(key) = item else { continue };
+            let attempts = self.sound_attempts(key)?;
+            named.extend(needed_by(&attempts).into_iter().map(Item::Object));
+            for one in spared {
+                if attempts.iter().any(|attempt| attempt.recipe == one.recipe) {
+                    self.mark_key(marks, key, &one.label)?;
+                }
+            }
+        }
+        let objects = stock.keys().filter(|item| matches!(item, Item::Object(_)));
+        for &item in objects.filter(|item| !named.contains(item)) {
+            mark(marks, item, &first.label);
+        }
+        Ok(())
+    }
+
     /// Marks a key's records and all that they need.
     fn mark_key(&self, marks: &mut Marks, key: &Digest, label: &str) -> Result<(), FsError> {
         let known = marks.get(&Item::Realisation(*key));
@@ -57,7 +84,7 @@ impl Store {
             return Ok(());
         }
         mark(marks, Item::Realisation(*key), label);
-        for object in needed_by(&self.attempts(key)?) {
+        for object in needed_by(&self.sound_attempts(key)?) {
             mark(marks, Item::Object(object), label);
         }
         Ok(())

@@ -14,6 +14,9 @@ use crate::item::Item;
 /// A file, however many names it has: device and inode.
 type Inode = (u64, u64);
 
+/// Everything that can go, with its paths.
+pub(super) type Stock = BTreeMap<Item, Vec<PathBuf>>;
+
 /// What is on the scales.
 #[derive(Debug)]
 pub(super) struct Scales {
@@ -34,15 +37,41 @@ struct File {
     held: bool,
 }
 
-impl Scales {
-    /// Weighs everything in a stock.
-    pub(super) fn weigh(fs: &Fs, stock: &BTreeMap<Item, Vec<PathBuf>>) -> Result<Self, FsError> {
+/// What each item of a stock weighed when it was looked at.
+#[derive(Debug, Default)]
+pub(super) struct Weights(HashMap<Item, (Vec<PathBuf>, Vec<(Inode, File)>)>);
+
+impl Weights {
+    /// Weighs everything in a stock. Others may go on with the store meanwhile; what goes meanwhile weighs nothing.
+    pub(super) fn of(fs: &Fs, stock: &Stock) -> Result<Self, FsError> {
         let weighed = stock.par_iter().map(|(item, paths)| {
-            let mut found = Vec::new();
-            paths.iter().try_for_each(|path| walk(fs, path, &mut found))?;
-            Ok((*item, found))
+            let found = weigh(fs, paths)?;
+            Ok((*item, (paths.clone(), found)))
         });
-        let weighed: Vec<(Item, Vec<(Inode, File)>)> = weighed.collect::<Result<_, FsError>>()?;
+        Ok(Self(weighed.collect::<Result<_, FsError>>()?))
+    }
+}
+
+fn weigh(fs: &Fs, paths: &[PathBuf]) -> Result<Vec<(Inode, File)>, FsError> {
+    let mut found = Vec::new();
+    paths.iter().try_for_each(|path| walk(fs, path, &mut found))?;
+    Ok(found)
+}
+
+impl Scales {
+    /// Puts a stock on the scales. What is in `before` is not weighed again: what has a name in the store does not change.
+    pub(super) fn load(fs: &Fs, stock: &Stock, mut before: Weights) -> Result<Self, FsError> {
+        let mut known: Vec<(Item, Vec<(Inode, File)>)> = Vec::with_capacity(stock.len());
+        let mut news = Vec::new();
+        for (item, paths) in stock {
+            match before.0.remove(item) {
+                Some((then, found)) if then == *paths => known.push((*item, found)),
+                _ => news.push((*item, paths)),
+            }
+        }
+        let news = news.into_par_iter().map(|(item, paths)| Ok((item, weigh(fs, paths)?)));
+        let news: Vec<(Item, Vec<(Inode, File)>)> = news.collect::<Result<_, FsError>>()?;
+        let weighed: Vec<_> = known.into_iter().chain(news).collect();
         let mut scales = Self {
             items: HashMap::with_capacity(weighed.len()),
             files: HashMap::new(),
@@ -122,4 +151,33 @@ fn walk(fs: &Fs, path: &Path, found: &mut Vec<(Inode, File)>) -> Result<(), FsEr
     let file = File { bytes: metadata.len(), names: metadata.nlink(), gone: 0, held: false };
     found.push((inode, file));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::Digest;
+    use crate::object::Object;
+
+    fn file(folder: &Path, name: &str, bytes: usize) -> (Item, Vec<PathBuf>) {
+        let path = folder.join(name);
+        std::fs::write(&path, vec![b'x'; bytes]).unwrap();
+        (Item::Object(Object::file(Digest::of(name.as_bytes()))), vec![path])
+    }
+
+    #[test]
+    fn what_came_and_went_after_the_weighing_is_weighed_as_it_is_now() {
+        let home = tempfile::tempdir().unwrap();
+        let fs = Fs::default();
+        let [stays, goes, comes] = [("a", 10), ("b", 200), ("c", 3000)]
+            .map(|(name, bytes)| file(home.path(), name, bytes));
+        let before: Stock = [stays.clone(), goes].into();
+        let weights = Weights::of(&fs, &before).unwrap();
+        // It is not looked at again, or it would be missed.
+        std::fs::remove_file(&stays.1[0]).unwrap();
+        let now: Stock = [stays.clone(), comes.clone()].into();
+        let scales = Scales::load(&fs, &now, weights).unwrap();
+        assert_eq!((scales.bytes_of(&stays.0), scales.bytes_of(&comes.0)), (10, 3000));
+        assert_eq!(scales.bytes_kept(), 3010);
+    }
 }

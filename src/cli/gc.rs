@@ -6,13 +6,14 @@ use std::{
 };
 
 use kiln_cache::{
-    Digest, GcError, GcOptions, GcReport, Item, Kept, Kind, Removed, RootChanges, Store,
+    Digest, GcError, GcOptions, GcReport, Item, Kept, Kind, Problem, Removed, RootChanges, Spared,
+    Store,
 };
 use kiln_engine::{
     moment,
     project::{self, Abandoned},
 };
-use kiln_registry::Deployments;
+use kiln_registry::{Audit, Deployments, Unreadable};
 use serde::Serialize;
 
 use super::{
@@ -61,6 +62,8 @@ struct Document<'a> {
     unused_since: Option<i64>,
     over_budget: bool,
     abandoned: &'a [Abandoned],
+    /// Files of deployments that cannot be read: all that their recipes made stays, unless roots tell what has to.
+    unreadable: Vec<&'a Problem>,
     #[serde(flatten)]
     report: &'a GcReport,
 }
@@ -68,18 +71,20 @@ struct Document<'a> {
 /// Collects, or says what would be collected.
 pub fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
     let store = open_store(global)?;
-    store.permit_change().map_err(|error| {
-        Failure::environment(
-            &error,
-            "name a store that can be written to: --home DIR, or KILN_HOME=DIR",
-        )
-    })?;
+    if !args.dry_run {
+        store.permit_change().map_err(|error| {
+            Failure::environment(
+                &error,
+                "name a store that can be written to: --home DIR, or KILN_HOME=DIR",
+            )
+        })?;
+    }
     let options = GcOptions {
         dry_run: args.dry_run,
         keep_bytes: args.keep_bytes,
         unused_since: args.older_than.map(ago),
     };
-    let (abandoned, report) = collect(&store, options)?;
+    let Collected { abandoned, unreadable, report } = collect(&store, options)?;
     let over_budget = args.keep_bytes.is_some_and(|most| report.bytes_kept > most);
     for notice in store.take_notices() {
         summary::warn(&format!("{}: {}", notice.path.display(), notice.what));
@@ -91,6 +96,7 @@ pub fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
             unused_since: options.unused_since,
             over_budget,
             abandoned: &abandoned,
+            unreadable: unreadable.iter().map(|one| &one.problem).collect(),
             report: &report,
         });
         return Ok(Exit::Done);
@@ -129,15 +135,29 @@ fn ago(time: Duration) -> i64 {
     seconds(now).saturating_add(1).saturating_sub(seconds(time))
 }
 
+/// What came of a collection.
+struct Collected {
+    abandoned: Vec<Abandoned>,
+    unreadable: Vec<Unreadable>,
+    report: GcReport,
+}
+
 /// Lets go of what abandoned projects hold, sees that deployments hold what they name, then collects.
-fn collect(store: &Store, options: GcOptions) -> Result<(Vec<Abandoned>, GcReport), Failure> {
+fn collect(store: &Store, options: GcOptions) -> Result<Collected, Failure> {
     let nothing = "nothing was removed; mend or remove that file";
     let abandoned =
         project::abandoned(store).map_err(|error| Failure::environment(&error, nothing))?;
     let registry = Deployments::new(store);
-    let unrooted = registry.unrooted().map_err(|error| {
+    let Audit { unrooted, unreadable } = registry.audit().map_err(|error| {
         Failure::environment(&error, format!("nothing was removed; {}", error.help()))
     })?;
+    for one in &unreadable {
+        let kept = match one.is_held {
+            true => "what it names is held by its root all the same".to_owned(),
+            false => format!("so that all that `{}` made is kept", one.recipe),
+        };
+        summary::warn(&format!("{}; {kept}; to go on: {}", one.problem.what, one.problem.help));
+    }
     if !options.dry_run {
         for generation in &unrooted {
             summary::warn(&format!("{} was no root, and is one again", generation.root.label));
@@ -158,12 +178,19 @@ fn collect(store: &Store, options: GcOptions) -> Result<(Vec<Abandoned>, GcRepor
     let changes = RootChanges {
         added: unrooted.into_iter().map(|generation| generation.root).collect(),
         ignored: abandoned.iter().map(|project| project.root.clone()).collect(),
+        spared: unreadable.iter().filter(|one| !one.is_held).map(spared).collect(),
     };
     let report = store.gc_with(options, &changes).map_err(|error| match &error {
         GcError::Root(_) => Failure::environment(&error, nothing),
         GcError::Fs(_) => Failure::environment(&error, "kiln doctor tells more"),
     })?;
-    Ok((abandoned, report))
+    Ok(Collected { abandoned, unreadable, report })
+}
+
+fn spared(unreadable: &Unreadable) -> Spared {
+    let recipe = unreadable.recipe.clone();
+    let label = format!("a generation of `{recipe}` that cannot be read");
+    Spared { recipe, label }
 }
 
 fn print_abandoned(abandoned: &[Abandoned], dry_run: bool) {

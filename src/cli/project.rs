@@ -228,7 +228,17 @@ impl Pointers for RegistryPointers<'_> {
 
 /// Opens the store.
 pub fn open_store(global: &Global) -> Result<Store, Failure> {
-    Store::open(&store_home(global)?).map_err(|error| {
+    let home = store_home(global)?;
+    if home.exists() && !home.is_dir() {
+        return Err(Failure::usage(
+            format!(
+                "there can be no store at `{}`: that is a file, and a store is a folder",
+                home.display()
+            ),
+            "name a folder, which is made if it is not there: --home DIR, or KILN_HOME=DIR",
+        ));
+    }
+    Store::open(&home).map_err(|error| {
         Failure::environment(
             &error,
             "kiln doctor tells what is wrong; --home DIR names another place",

@@ -14,7 +14,7 @@ use std::{
 
 use kiln_cache::{Digest, FsError, Object, Root, RootError, Store};
 
-pub use self::audit::Unrooted;
+pub use self::audit::{Audit, Unreadable, Unrooted};
 use crate::{
     disk::{Disk, DiskError},
     document::{self, Document, DocumentError},
@@ -469,8 +469,15 @@ impl<'s> Deployments<'s> {
 
     /// A number that was never used.
     fn next_number(&self, folder: &Path) -> Result<u64, RegistryError> {
-        let numbers = self.disk.list(folder)?.into_iter().filter_map(|name| name.parse().ok());
-        Ok(numbers.max().unwrap_or(0u64) + 1)
+        Ok(self.numbers(folder)?.last().unwrap_or(&0) + 1)
+    }
+
+    /// The numbers that stand in a folder, ascending.
+    fn numbers(&self, folder: &Path) -> Result<Vec<u64>, RegistryError> {
+        let names = self.disk.list(folder)?;
+        let mut numbers: Vec<u64> = names.iter().filter_map(|name| name.parse().ok()).collect();
+        numbers.sort_unstable();
+        Ok(numbers)
     }
 
     /// Keeps the collector from a generation's bytes and from the records of what made them.
@@ -495,7 +502,7 @@ impl<'s> Deployments<'s> {
             bytes: Vec::new(),
             at: generation.at,
         };
-        (format!("generation/{recipe}/{deployment}/{number}"), root)
+        (root_name(recipe, deployment, *number), root)
     }
 
     /// What the steps behind a generation read from outside, as far as it is in the store: large sources are put there
@@ -557,6 +564,11 @@ impl<'s> Deployments<'s> {
     fn write<T: Document>(&self, path: &Path, value: &T) -> Result<(), RegistryError> {
         Ok(self.disk.place(path, &document::encode_checked(value))?)
     }
+}
+
+/// The name of the root that keeps a generation.
+fn root_name(recipe: &str, deployment: &str, number: u64) -> String {
+    format!("generation/{recipe}/{deployment}/{number}")
 }
 
 /// What a switch is to be.

@@ -17,7 +17,9 @@ mod manifest;
 mod name;
 mod record;
 
-pub use deployments::{Deployed, Deployments, NewGeneration, RegistryError, Switched, Unrooted};
+pub use deployments::{
+    Audit, Deployed, Deployments, NewGeneration, RegistryError, Switched, Unreadable, Unrooted,
+};
 pub use disk::DiskError;
 pub use document::DocumentError;
 pub use manifest::{DeploymentManifest, Lineage, LineageStep, LineageVerdict};

@@ -178,3 +178,52 @@ fn a_flipped_bit_in_an_object_is_served_until_it_is_verified_and_never_after() {
     assert_eq!(fs::read(sorted).unwrap(), b"fig\nkiwi\n");
     project.kiln(&["store", "verify"]).exits(0);
 }
+
+/// One damaged file must neither cost a recipe its releases nor keep others from collecting.
+#[test]
+fn a_generation_that_cannot_be_read_keeps_what_its_recipe_made_and_nothing_else() {
+    let project = built();
+    let other = Project::new("name = \"other\"\n[steps.it]\nrun = \"echo 1 > ${out}\"\n")
+        .sharing_store_with(&project);
+    other.kiln(&["build"]).exits(0);
+    let garbage = other.kiln(&["store", "path", "it"]).exits(0).stdout();
+    let garbage = Path::new(garbage.trim());
+    // Nothing but the deployment holds what the sample has made.
+    fs::remove_file(project.dir().join("kiln.toml")).unwrap();
+    let deployments = project.store().join("deployments/sample/production");
+    let generation = deployments.join("generations/1");
+    let text = fs::read(&generation).unwrap();
+    flip(&generation, 77);
+    let run = project.kiln(&["gc", "--json"]).exits(0);
+    let said = run.stderr();
+    assert!(said.contains(generation.to_str().unwrap()) && said.contains("damaged"), "{said}");
+    assert!(said.contains("held by its root") && said.contains("backup"), "{said}");
+    let told = run.json();
+    assert_eq!(told["unreadable"][0]["path"], generation.to_str().unwrap(), "{told:#}");
+
+    let roots = files(&project.store().join("roots"));
+    let root = roots.iter().find(|(_, bytes)| {
+        String::from_utf8_lossy(bytes).contains("generation 1 of production (sample)")
+    });
+    fs::remove_file(root.unwrap().0).unwrap();
+    fs::write(
+        other.dir().join("kiln.toml"),
+        "name = \"other\"\n[steps.it]\nrun = \"echo 2 > ${out}\"\n",
+    )
+    .unwrap();
+    (0..12).for_each(|round| {
+        other.edit("kiln.toml", "echo", &format!(": {round}; echo"));
+        other.kiln(&["build"]).exits(0);
+    });
+    let run = project.kiln(&["gc"]).exits(0);
+    assert!(run.stderr().contains("all that `sample` made is kept"), "{run:?}");
+    assert!(run.stdout().contains("a generation of `sample` that cannot be read"), "{run:?}");
+    assert!(!garbage.exists(), "what others made is collected: {run:?}");
+    flip(&generation, 77);
+    assert_eq!(fs::read(&generation).unwrap(), text);
+    let told = project.kiln(&["gc", "--json"]).exits(0).json();
+    assert_eq!(told["unreadable"].as_array().unwrap().len(), 0);
+    project.kiln(&["store", "verify"]).exits(0);
+    project.kiln(&["rollback", "production", "--recipe", "sample"]);
+    std::mem::forget(other);
+}

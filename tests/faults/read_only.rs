@@ -40,6 +40,8 @@ fn a_store_that_is_mounted_read_only_serves_what_is_in_it() {
         "history",
         "store verify",
         "store du",
+        "gc --dry-run",
+        "gc --dry-run --older-than 0s",
         "store path sort",
         "copy sort copied",
         "generations production",

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use kiln_cache::{Problem, Root};
 
-use super::{Deployments, Place, RegistryError, deployed};
+use super::{Deployments, Place, RegistryError, deployed, root_name};
 use crate::{name, record::Generation};
 
 /// A generation that is not a root, though a deployment could go back to it.
@@ -16,6 +16,26 @@ pub struct Unrooted {
     /// The root that keeps it.
     pub root: Root,
     generation: Generation,
+}
+
+/// What has to stay for the sake of deployments, as far as their files tell.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Audit {
+    /// Generations that can be read and are no root.
+    pub unrooted: Vec<Unrooted>,
+    /// Files that cannot be read.
+    pub unreadable: Vec<Unreadable>,
+}
+
+/// A file of a deployment that cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unreadable {
+    /// The recipe whose deployment it is.
+    pub recipe: String,
+    /// What is wrong.
+    pub problem: Problem,
+    /// Whether roots keep what it names, so that nothing is at stake.
+    pub is_held: bool,
 }
 
 impl Deployments<'_> {
@@ -61,18 +81,37 @@ impl Deployments<'_> {
         })
     }
 
-    /// The generations whose roots somebody removed. What they name is not to be collected: a rollback must find it.
+    /// The generations whose roots somebody removed, and the files that cannot be read. What a generation names is not to
+    /// be collected: a rollback must find it. Its root tells what that is, too, so that one of the two may be lost. Where
+    /// it is not known which generations ran, all that there are count as such.
     ///
     /// # Errors
-    /// If a deployment cannot be read: then it is not known what has to stay.
-    pub fn unrooted(&self) -> Result<Vec<Unrooted>, RegistryError> {
-        let mut found = Vec::new();
+    /// If a folder or a root cannot be read.
+    pub fn audit(&self) -> Result<Audit, RegistryError> {
+        let mut found = Audit::default();
         for place in self.places()? {
-            for number in deployed(&self.read_history(&place)?) {
-                let generation = self.read_generation(&place, number)?;
-                let (name, root) = self.root_of(&generation);
-                if self.store.root(&name)?.is_none() {
-                    found.push(Unrooted { root, generation });
+            let recipe = || place.recipe.clone();
+            let numbers = match self.read_history(&place) {
+                Ok(history) => deployed(&history).collect(),
+                Err(error) => {
+                    let problem = problem(place.folder.clone(), &error);
+                    found.unreadable.push(Unreadable { recipe: recipe(), problem, is_held: true });
+                    self.numbers(&place.generations())?
+                }
+            };
+            for number in numbers {
+                let root = self.store.root(&root_name(&place.recipe, &place.name, number))?;
+                match self.read_generation(&place, number) {
+                    Ok(_) if root.is_some() => {}
+                    Ok(generation) => {
+                        let (_, root) = self.root_of(&generation);
+                        found.unrooted.push(Unrooted { root, generation });
+                    }
+                    Err(error) => found.unreadable.push(Unreadable {
+                        recipe: recipe(),
+                        problem: problem(place.generation(number), &error),
+                        is_held: root.is_some(),
+                    }),
                 }
             }
         }
@@ -88,15 +127,17 @@ impl Deployments<'_> {
     }
 
     /// Removes the roots of generations that never ran and never will: what a deploy leaves that was cut off before
-    /// its switch. Waits for those that are at it. Gives the names of what was removed.
+    /// its switch. Waits for those that are at it. Gives the names of what was removed. Of a deployment whose files cannot
+    /// be read, all stay.
     ///
     /// # Errors
-    /// If a deployment cannot be read, or the disk cannot be written to.
+    /// If the disk cannot be written to.
     pub fn let_go_of_cut_off(&self) -> Result<Vec<String>, RegistryError> {
         let mut removed = Vec::new();
         for place in self.places()? {
             let _lock = self.lock(&place)?;
-            let ran: Vec<u64> = deployed(&self.read_history(&place)?).collect();
+            let Ok(history) = self.read_history(&place) else { continue };
+            let ran: Vec<u64> = deployed(&history).collect();
             let prefix = format!("generation/{}/{}/", place.recipe, place.name);
             for (name, _) in self.store.roots()? {
                 let number = name.strip_prefix(&prefix).and_then(|rest| rest.parse::<u64>().ok());

@@ -209,7 +209,7 @@ fn a_crash_while_deploying_leaves_the_old_generation_and_the_next_deploy_works()
             let back = if done { 2 } else { 1 };
             assert_eq!(f.rollback(None).unwrap(), back);
             assert_eq!(f.deployments().verify(), []);
-            assert_eq!(f.deployments().unrooted().unwrap(), []);
+            assert_eq!(f.deployments().audit().unwrap().unrooted, []);
             // What was cut off holds nothing any more, and all that ran is held.
             let cut_off = f.deployments().let_go_of_cut_off().unwrap();
             assert!(cut_off.len() <= usize::from(!done), "{cut_off:?}");
@@ -377,7 +377,24 @@ fn an_audit_finds_what_is_missing_and_what_cannot_be_read() {
     assert_eq!(problems.len(), 1, "{problems:#?}");
     assert!(problems[0].what.contains("pointer"), "{problems:#?}");
     assert!(problems.iter().all(|problem| !problem.help.is_empty()));
-    assert!(f.deployments().unrooted().is_err(), "it is not known what has to stay");
+    let audit = f.deployments().audit().unwrap();
+    let told: Vec<_> =
+        audit.unreadable.iter().map(|one| (one.recipe.as_str(), one.is_held)).collect();
+    assert_eq!(
+        told,
+        [("tumour", true); 2],
+        "the pointer and the first generation, both with roots"
+    );
+    let name = "generation/tumour/production/";
+    assert!(f.store.remove_root(&format!("{name}1")).unwrap());
+    assert!(f.store.remove_root(&format!("{name}2")).unwrap());
+    let audit = f.deployments().audit().unwrap();
+    let labels: Vec<_> = audit.unrooted.iter().map(|one| one.root.label.as_str()).collect();
+    assert_eq!(labels, ["generation 2 of production (tumour)"], "that it ran is told by its file");
+    let lost: Vec<_> = audit.unreadable.iter().filter(|one| !one.is_held).collect();
+    assert!(matches!(&lost[..], [one] if one.problem.path.ends_with("generations/1")), "{lost:?}");
+    let removed = f.deployments().let_go_of_cut_off().unwrap();
+    assert_eq!(removed, [] as [&str; 0], "what ran is not known");
 }
 
 #[test]
@@ -385,14 +402,14 @@ fn a_generation_whose_root_was_removed_is_found_and_kept_again() {
     let f = Fixture::new();
     let one = f.deploy("one");
     f.deploy("two");
-    assert_eq!(f.deployments().unrooted().unwrap(), []);
+    assert_eq!(f.deployments().audit().unwrap().unrooted, []);
     let (name, root) = f.deployments().root_of(&one);
     assert!(f.store.remove_root(&name).unwrap());
-    let found = f.deployments().unrooted().unwrap();
+    let found = f.deployments().audit().unwrap().unrooted;
     assert_eq!(found.iter().map(|one| &one.root).collect::<Vec<_>>(), [&root]);
     f.deployments().root_again(&found[0]).unwrap();
     assert_eq!(f.store.root(&name).unwrap(), Some(root));
-    assert_eq!(f.deployments().unrooted().unwrap(), []);
+    assert_eq!(f.deployments().audit().unwrap().unrooted, []);
 }
 
 #[test]
