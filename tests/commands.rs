@@ -66,6 +66,7 @@ fn status_tells_beforehand_what_would_run_and_why() {
     ● sort   input sources.words: file [DIGEST] → file [DIGEST]
     ○ count  depends on what `sort` will make
     ○ label  depends on what `sort` will make
+             run: { cat ${count}; echo one; } > ${out.text}; mkdir ${out.tree}… → { cat ${count}; echo two; } > ${out.text}; mkdir ${out.tree}…
     3 steps: 1 would run, 2 may run
     "###);
     assert_eq!(project.read("result/label/text"), "2\none\n", "status runs nothing");

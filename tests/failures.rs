@@ -334,9 +334,9 @@ fn a_store_that_cannot_be_written_is_named_with_advice() {
     fs::write(&home, "a file").unwrap();
     let home = home.to_str().unwrap();
     assert_snapshot!(project.kiln(&["build", "--home", home]).exits(1).redacted(), @r###"
-    error: failed to create the folder [ROOT]/project/taken: File exists (os error 17)
+    error: there can be no store at `[ROOT]/project/taken`: that is a file, and a store is a folder
      |
-     = help: kiln doctor tells what is wrong; --home DIR names another place
+     = help: name a folder, which is made if it is not there: --home DIR, or KILN_HOME=DIR
     "###);
     // No one can write there, root neither.
     assert_snapshot!(project.kiln(&["build", "--home", "/proc/kiln"]).exits(1).redacted(), @r###"
@@ -480,4 +480,53 @@ fn a_killed_kiln_takes_its_steps_with_it_and_the_next_build_sweeps_up() {
     assert_eq!(build.ran(), ["slow"]);
     assert_eq!(temporary(slow.project.store()), [] as [&str; 0]);
     slow.project.kiln(&["store", "verify"]).exits(0);
+}
+
+#[test]
+fn a_check_that_a_failure_keeps_from_being_made_leaves_its_step_reused_and_says_so() {
+    let project = Project::new(
+        "name = \"t\"\n[steps.first]\nrun = \"echo 1 > ${out}\"\n[steps.second]\nrun = \"echo 2 > ${out}\"\n",
+    );
+    project.build(&[]).exits(0);
+    // One slot: whichever is first in the queue, the other one waits for it.
+    let broken = "\n[steps.broken]\nrun = \"sleep 0.2; exit 4\"\n";
+    let recipe = project.read("kiln.toml") + broken;
+    project.write("kiln.toml", recipe);
+    let mut unchecked = 0;
+    for _ in 0..4 {
+        let build = project.build(&["--check", "--jobs", "1"]).exits(1);
+        for name in ["first", "second"] {
+            let step = build.step(name);
+            assert_eq!(step["how"], "reused", "{step:#}");
+            assert!(step["outputs"]["out"]["digest"].is_string(), "{step:#}");
+            if let Some(reason) = step["unchecked"].as_str() {
+                assert_eq!(reason, "not started: `broken` failed");
+                unchecked += 1;
+            }
+        }
+        project.edit("kiln.toml", "sleep 0.2;", "sleep 0.2; :;");
+    }
+    let said = project.kiln(&["build", "--check", "--jobs", "1"]).exits(1).stderr();
+    assert_eq!(said.contains("unchecked"), unchecked > 0, "{said}");
+}
+
+#[test]
+fn what_is_done_once_more_counts_for_its_twin_too() {
+    let project = Project::new(
+        "name = \"t\"\n[steps.a]\ndeterminism = \"none\"\nrun = \"date +%s%N > ${out}\"\n\
+         [steps.b]\ndeterminism = \"none\"\nrun = \"date +%s%N > ${out}\"\n\
+         [steps.of_a]\nrun = \"cat ${a} > ${out}\"\n[steps.of_b]\nrun = \"cat ${b} > ${out}\"\n",
+    );
+    project.build(&["--link", "all"]).exits(0);
+    let before = project.read("result/a");
+    assert_eq!(project.read("result/b"), before, "one key, one result");
+    let build = project.build(&["--again", "a", "--link", "all"]).exits(0);
+    assert_ne!(project.read("result/a"), before);
+    assert_eq!(build.step("a")["how"], "ran");
+    assert_eq!(build.step("b")["how"], "reused");
+    assert_eq!(build.step("a")["outputs"], build.step("b")["outputs"]);
+    for name in ["b", "of_a", "of_b"] {
+        assert_eq!(project.read(&format!("result/{name}")), project.read("result/a"), "{name}");
+    }
+    assert_eq!(project.build(&["--link", "all"]).exits(0).ran(), [] as [&str; 0]);
 }

@@ -64,6 +64,36 @@ fn what_changed_of_a_step_itself_is_told_before_the_steps_in_front_of_it_have_ru
     assert!(place("besides, this differs from its last build:") < place("variable X: 1 → \"\""));
     assert!(place("variable X") < place("input sources.d"), "{told}");
     assert!(!told.contains("input a"), "what is not known is not told: {told}");
+    let told = project.kiln(&["status"]).exits(0).stdout();
+    let (_, b) = told.split_once("b  depends on what `a` will make").unwrap();
+    assert!(b.contains("variable X: 1 → \"\""), "{told}");
+}
+
+#[test]
+fn what_is_missing_is_told_together_with_what_is_wrong_with_the_recipe() {
+    let project = Project::new(
+        "name = \"t\"\n[sources]\nd = \"data\"\ng = \"*.csv\"\nunused = \"nowhere\"\n\
+         [steps.a]\nfiles = [\"a.py\"]\ntools = [\"no-such-tool\"]\n\
+         run = \"cat ${sources.d} ${sources.g} ${b} > ${out}\"\n",
+    );
+    for command in ["build", "status"] {
+        let said = project.kiln(&[command]).exits(2).stderr();
+        let parts = [
+            "`b`",
+            "`data` does not exist",
+            "no file matches `*.csv`",
+            "`a.py` does not exist",
+            "no-such-tool",
+        ];
+        for part in parts {
+            assert!(said.contains(part), "nothing of {part}: {said}");
+        }
+        assert!(said.contains("5 problems found") && !said.contains("nowhere"), "{said}");
+    }
+    // Alone they are told in the same words.
+    project.edit("kiln.toml", " ${b}", "");
+    let said = project.kiln(&["build"]).exits(2).stderr();
+    assert!(said.contains("4 problems found") && said.contains("`data` does not exist"), "{said}");
 }
 
 #[test]
@@ -133,7 +163,7 @@ fn a_store_that_would_lie_in_a_file_is_refused_with_what_to_say_instead() {
     let project = Project::new("name = \"t\"\n[steps.a]\nrun = \"echo > ${out}\"\n");
     project.write("file", "mine");
     for arguments in [&["build", "--home", "file"][..], &["gc", "--home", "file"]] {
-        let said = project.kiln(arguments).exits(2).stderr();
+        let said = project.kiln(arguments).exits(1).stderr();
         assert!(
             said.contains("no store at `file`") && said.contains("a store is a folder"),
             "{said}"

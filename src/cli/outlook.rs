@@ -2,12 +2,15 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
+use kiln_cache::Digest;
 use kiln_engine::{
     graph::StepId,
+    key::Manifest,
     plan::{self, Outlook, Plan, Planned},
     realise::Options,
     resolve::default_targets,
     schedule::Capacity,
+    why::{self, Change},
 };
 
 use super::{
@@ -69,5 +72,32 @@ pub fn lines(project: &Project, planned: &Planned) -> Vec<String> {
             }]
         }
         Outlook::Withheld(reason) => vec![reason.clone()],
+    }
+}
+
+/// What is known already to differ of a step from its build under the key `previous`, while other steps have to run before
+/// the rest is known.
+pub fn changes_so_far(
+    project: &Project,
+    plan: &Plan,
+    step: StepId,
+    previous: Digest,
+) -> Vec<Change> {
+    let record = project.store.realisation(&previous).ok().flatten();
+    let before = record.and_then(|record| Manifest::from_text(&record.manifest).ok());
+    let Some(before) = before else { return Vec::new() };
+    let now = project.with_context(|context| plan.manifest_so_far(context, step, &before));
+    now.map(|now| why::changes(&before, &now)).unwrap_or_default()
+}
+
+/// The same in words, for a step that may run; none for others.
+pub fn own_changes(project: &Project, plan: &Plan, planned: &Planned) -> Vec<String> {
+    let name = &project.graph.step(planned.step).name;
+    match (&planned.outlook, project.history.latest(name)) {
+        (Outlook::MayRun { .. }, Some(previous)) => {
+            let changes = changes_so_far(project, plan, planned.step, previous);
+            changes.iter().map(Change::line).collect()
+        }
+        _ => Vec::new(),
     }
 }

@@ -1,16 +1,20 @@
 //! A recipe and everything around it, opened: what most commands begin with.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use kiln_cache::{Object, Store, Trust};
 use kiln_engine::{
+    diagnostic::{Diagnostic, SourceText},
     graph::{Graph, StepId},
     local::LocalExecutor,
     project::History,
     recipe,
-    resolve::{BuildError, Context},
+    resolve::{BuildError, Context, missing},
     sandbox::{Cancel, Wanted},
-    source::{Pointers, Reader, SNAPSHOT_LIMIT},
+    source::{Pointers, Reader, SNAPSHOT_FILES, SNAPSHOT_LIMIT},
     surroundings::Surroundings,
 };
 use kiln_registry::Deployments;
@@ -109,8 +113,7 @@ impl Project {
     /// Finds, reads and evaluates the recipe, and opens the store.
     pub fn open(global: &Global, evaluation: &Evaluation) -> Result<Self, Failure> {
         let place = Place::find(global)?;
-        let graph = evaluate(&place.path, &place.shown, &evaluation.overrides)?;
-        Self::with(&place, graph, open_store(global)?, evaluation)
+        Self::open_with(&place, open_store(global)?, evaluation)
     }
 
     /// Reads and evaluates the recipe at `place`.
@@ -119,7 +122,24 @@ impl Project {
         store: Store,
         evaluation: &Evaluation,
     ) -> Result<Self, Failure> {
-        let graph = evaluate(&place.path, &place.shown, &evaluation.overrides)?;
+        let source = load(&place.path, &place.shown)?;
+        let evaluated = recipe::evaluate(&source, &CATALOGUE, &evaluation.overrides);
+        let graph = evaluated.map_err(|mut problems| {
+            let dir = place.dir();
+            let reader = Reader {
+                store: &store,
+                root: &dir,
+                recipe: "",
+                pointers: &RegistryPointers(&store),
+                trust: evaluation.trust(),
+                snapshot_limit: SNAPSHOT_LIMIT,
+                snapshot_files: SNAPSHOT_FILES,
+            };
+            let surroundings = surroundings(&dir, &store);
+            problems.extend(missing(&recipe::named(&source), &reader, &surroundings));
+            problems.sort_by_key(|problem| problem.at.as_ref().map(|at| at.span.start));
+            Failure::recipe(problems)
+        })?;
         Self::with(place, graph, store, evaluation)
     }
 
@@ -170,6 +190,7 @@ impl Project {
             pointers: &pointers,
             trust: self.trust,
             snapshot_limit: SNAPSHOT_LIMIT,
+            snapshot_files: SNAPSHOT_FILES,
         };
         work(&Context {
             graph: &self.graph,
@@ -230,13 +251,12 @@ impl Pointers for RegistryPointers<'_> {
 pub fn open_store(global: &Global) -> Result<Store, Failure> {
     let home = store_home(global)?;
     if home.exists() && !home.is_dir() {
-        return Err(Failure::usage(
-            format!(
-                "there can be no store at `{}`: that is a file, and a store is a folder",
-                home.display()
-            ),
-            "name a folder, which is made if it is not there: --home DIR, or KILN_HOME=DIR",
-        ));
+        let what = format!(
+            "there can be no store at `{}`: that is a file, and a store is a folder",
+            home.display()
+        );
+        let help = "name a folder, which is made if it is not there: --home DIR, or KILN_HOME=DIR";
+        return Err(Failure::failed(Diagnostic::new(what).help(help)));
     }
     Store::open(&home).map_err(|error| {
         Failure::environment(
@@ -331,7 +351,12 @@ pub fn evaluate(
     shown: &str,
     overrides: &[(String, String)],
 ) -> Result<Graph, Failure> {
-    let source = recipe::load(path, shown).map_err(|error| {
+    let source = load(path, shown)?;
+    recipe::evaluate(&source, &CATALOGUE, overrides).map_err(Failure::recipe)
+}
+
+fn load(path: &Path, shown: &str) -> Result<Arc<SourceText>, Failure> {
+    recipe::load(path, shown).map_err(|error| {
         let help = match &error {
             recipe::LoadError::Read { .. } => {
                 "it has to be readable for you: chmod u+r, or run kiln as its owner"
@@ -339,8 +364,7 @@ pub fn evaluate(
             recipe::LoadError::NotUtf8 { .. } => "a recipe is a TOML file in UTF-8",
         };
         Failure::usage(chain(&error), help)
-    })?;
-    recipe::evaluate(&source, &CATALOGUE, overrides).map_err(Failure::recipe)
+    })
 }
 
 /// A build that could not begin, as a failure.

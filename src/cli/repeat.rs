@@ -12,7 +12,7 @@ use kiln_engine::{
     memo::{Found, Memo, Question, Slot, Step, Target},
     project::{Ended, History},
     realise::Built,
-    source::{Reader, SNAPSHOT_LIMIT},
+    source::{Reader, SNAPSHOT_FILES, SNAPSHOT_LIMIT},
 };
 use rayon::prelude::*;
 
@@ -91,6 +91,7 @@ impl<'a> Asked<'a> {
             pointers: &pointers,
             trust: self.evaluation.trust(),
             snapshot_limit: SNAPSHOT_LIMIT,
+            snapshot_files: SNAPSHOT_FILES,
         };
         let outputs = || found.memo.targets.iter().flat_map(|target| &target.outputs);
         let same = outputs().all(|(_, object)| store.contains(object))

@@ -85,6 +85,7 @@ pub fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
         },
         why: {
             let mut why = outlook::lines(&project, planned);
+            why.extend(outlook::own_changes(&project, &plan, planned));
             let name = &graph.step(planned.step).name;
             let stale = matches!(planned.outlook, Outlook::UpToDate);
             let (asked, there) = (graph.step(planned.step).resources.gpus, machine.capacity.gpus);

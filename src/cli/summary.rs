@@ -48,8 +48,19 @@ pub fn print_checks(project: &Project, built: &Built, steps: &BTreeSet<StepId>) 
         project.graph.step(**step).determinism != Determinism::None
             && built.results.contains_key(step)
     };
-    let checked: BTreeSet<&str> =
+    let unchecked: Vec<(&str, &str)> = built
+        .report
+        .steps
+        .iter()
+        .filter_map(|step| Some((step.step.as_str(), step.unchecked.as_deref()?)))
+        .collect();
+    for (step, reason) in &unchecked {
+        let name = style::paint(style::NAME, step);
+        anstream::eprintln!("{:>9} {name}: {}", "unchecked", visible(reason));
+    }
+    let mut checked: BTreeSet<&str> =
         steps.iter().filter(held).map(|&step| project.graph.step(step).name.as_str()).collect();
+    checked.retain(|name| unchecked.iter().all(|(step, _)| step != name));
     if checked.is_empty() {
         return;
     }

@@ -102,6 +102,9 @@ pub struct StepReport {
     /// What came of each attempt, if there was more than one.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub attempts: Vec<AttemptReport>,
+    /// Why `--check` could not hold it to its word; `None` if it did, or was not asked to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unchecked: Option<String>,
     /// Differences that `--check` found, file by file; empty if none or if it was not asked for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub differences: Vec<String>,

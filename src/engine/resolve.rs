@@ -12,11 +12,12 @@ use kiln_cache::{FsError, Object, Store};
 use rayon::prelude::*;
 
 use crate::{
-    diagnostic::{Diagnostic, chain},
+    diagnostic::{Diagnostic, Location, chain},
     difference::Numbers,
     executor::Executor,
     graph::{Graph, Reference, Source, SourceId, Step, StepId, Toolchain},
     project::History,
+    recipe::Named,
     sandbox::Cancel,
     source::{Reader, Resolved},
     surroundings::{Surroundings, Toolbox},
@@ -180,11 +181,7 @@ fn ground(
     let toolbox = match &toolboxes[&step.toolchain] {
         Ok(toolbox) => Arc::clone(toolbox),
         Err(error) => {
-            problems.push(
-                Diagnostic::new(chain(error))
-                    .at(step.at.clone(), "a tool of this step is not on this machine")
-                    .help("install it, or correct the name in `tools`"),
-            );
+            problems.push(missing_tool(error, step.at.clone()));
             Arc::default()
         }
     };
@@ -204,4 +201,25 @@ fn ground(
     }
     let objects = files.iter().map(|(name, (_, object))| (name.clone(), *object)).collect();
     Ok(Ground { objects, passed, toolbox, files })
+}
+
+/// What is missing of that which a recipe names that cannot be evaluated: so far as that can be told without its graph, in the
+/// words of [`resolve`].
+pub fn missing(named: &Named, reader: &Reader<'_>, surroundings: &Surroundings) -> Vec<Diagnostic> {
+    let sources = named.sources.iter().filter_map(|source| reader.look(source));
+    let files = named.files.iter().filter_map(|(pattern, at)| {
+        let problem = reader.look_for_files(pattern).err()?;
+        Some(Diagnostic::new(problem.message).at(at.clone(), problem.label).help(problem.help))
+    });
+    let tools = named.tools.iter().filter_map(|(tools, at)| {
+        let error = surroundings.toolbox(&Toolchain::Tools(tools.clone())).err()?;
+        Some(missing_tool(&error, at.clone()))
+    });
+    sources.chain(files).chain(tools).collect()
+}
+
+fn missing_tool(error: &ToolError, at: Location) -> Diagnostic {
+    Diagnostic::new(chain(error))
+        .at(at, "a tool of this step is not on this machine")
+        .help("install it, or correct the name in `tools`")
 }

@@ -98,11 +98,8 @@ impl World {
                 reads.and_then(|reads| self.ledger.get(reads)).is_some_and(|entry| entry.lost);
             let again = request.again.as_deref() == Some(name);
             let sound = match planned["state"].as_str().unwrap() {
-                // A check that a failure elsewhere kept from being begun leaves its step skipped.
                 // What is linked has to be there, and so does what is done once more: status knows of neither.
-                "up_to_date" => {
-                    how == "reused" || lost || again || (request.check && how == "skipped")
-                }
+                "up_to_date" => how == "reused" || lost || again,
                 "would_run" => {
                     how == "failed"
                         || lost

@@ -6,14 +6,13 @@ use kiln_cache::{Digest, Object};
 use kiln_engine::{
     explain::{self, Reason},
     graph::{Reference, StepId},
-    key::Manifest,
     plan::Plan,
-    why::{self, Change, Part},
+    why::{Change, Part},
 };
 use serde::Serialize;
 
 use super::content;
-use crate::cli::project::Project;
+use crate::cli::{outlook, project::Project};
 
 /// Something that differs between two builds of a step.
 #[derive(Serialize)]
@@ -71,12 +70,7 @@ impl<'a> Causes<'a> {
 
     /// What is known already to differ, while other steps have to run before the rest is known.
     pub fn so_far(&self, step: StepId, previous: Digest) -> Vec<Cause> {
-        let record = self.project.store.realisation(&previous).ok().flatten();
-        let before = record.and_then(|record| Manifest::from_text(&record.manifest).ok());
-        let Some(before) = before else { return Vec::new() };
-        let now =
-            self.project.with_context(|context| self.plan.manifest_so_far(context, step, &before));
-        let changes = now.map(|now| why::changes(&before, &now)).unwrap_or_default();
+        let changes = outlook::changes_so_far(self.project, self.plan, step, previous);
         changes.into_iter().map(|change| self.cause(step, change)).collect()
     }
 

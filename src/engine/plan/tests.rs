@@ -22,7 +22,7 @@ use crate::{
     resolve::default_targets,
     sandbox::{Cancel, Exit},
     schedule::Capacity,
-    source::{Pointers, Reader},
+    source::{Pointers, Reader, SNAPSHOT_FILES},
     surroundings::Surroundings,
 };
 
@@ -103,6 +103,7 @@ impl World {
             pointers: &Nowhere,
             trust: Trust::Rehash,
             snapshot_limit: 1 << 20,
+            snapshot_files: SNAPSHOT_FILES,
         };
         work(&Context {
             graph,

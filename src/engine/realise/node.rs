@@ -57,6 +57,8 @@ pub(super) struct Node {
     pub(super) made: Option<Digest>,
     pub(super) why: Vec<String>,
     pub(super) checked: bool,
+    /// Why it could not be checked, though that was asked for.
+    pub(super) unchecked: Option<String>,
     pub(super) findings: Findings,
     pub(super) failure: Option<Failed>,
     pub(super) attempts: Vec<AttemptReport>,
@@ -81,6 +83,7 @@ impl Node {
             made: None,
             why: Vec::new(),
             checked: false,
+            unchecked: None,
             findings: Findings::default(),
             failure: None,
             attempts: Vec::new(),

@@ -216,11 +216,31 @@ impl<'a, 'b> Owner<'a, 'b> {
         self.stopping = Some(reason.to_owned());
         self.slots.clear();
         self.awaiting_gpus.clear();
-        for node in &mut self.nodes {
-            if matches!(node.phase, Phase::Queued(_)) {
-                node.phase = Phase::Stopped;
+        let mut unchecked = Vec::new();
+        for (step, node) in self.context.graph.step_ids().zip(&mut self.nodes) {
+            match node.phase {
+                Phase::Queued(Purpose::Check(_)) | Phase::Gathering(Purpose::Check(_)) => {
+                    unchecked.push(step);
+                }
+                Phase::Queued(_) => node.phase = Phase::Stopped,
+                _ => {}
             }
         }
+        for step in unchecked {
+            self.leave_unchecked(step, self.stop_reason());
+        }
+    }
+
+    /// Gathering, Queued or Running for a check → Known: it has its result, whatever came between.
+    fn leave_unchecked(&mut self, step: StepId, reason: String) {
+        let node = &mut self.nodes[step.index()];
+        node.phase = Phase::Known;
+        node.unchecked = Some(reason);
+        if node.how != How::Ran {
+            node.why.clear();
+        }
+        self.announce(step);
+        self.notify(step);
     }
 
     /// Raises what is asked of a step.
@@ -388,10 +408,12 @@ impl<'a, 'b> Owner<'a, 'b> {
         for input in inputs {
             if let Reference::Output(maker, _) = self.origin(input) {
                 if self.nodes[maker.index()].is_dead() {
-                    let name = self.context.graph.step(maker).name.clone();
-                    let phase =
-                        Phase::Skipped(format!("`{name}` was needed again and did not succeed"));
-                    return self.settle(step, phase);
+                    let name = &self.context.graph.step(maker).name;
+                    let reason = format!("`{name}` was needed again and did not succeed");
+                    return match self.nodes[step.index()].phase {
+                        Phase::Gathering(Purpose::Check(_)) => self.leave_unchecked(step, reason),
+                        _ => self.settle(step, Phase::Skipped(reason)),
+                    };
                 }
                 self.demand(maker, Demand::Present);
                 let busy = !matches!(self.nodes[maker.index()].phase, Phase::Known);
@@ -403,10 +425,13 @@ impl<'a, 'b> Owner<'a, 'b> {
         }
         let node = &mut self.nodes[step.index()];
         if let Phase::Gathering(purpose) = std::mem::replace(&mut node.phase, Phase::Idle) {
-            node.phase = Phase::Queued(purpose);
             if self.stopping.is_some() {
-                return self.settle(step, Phase::Stopped);
+                return match purpose {
+                    Purpose::Check(_) => self.leave_unchecked(step, self.stop_reason()),
+                    _ => self.settle(step, Phase::Stopped),
+                };
             }
+            node.phase = Phase::Queued(purpose);
             self.queue(step);
         }
     }
@@ -556,6 +581,12 @@ impl<'a, 'b> Owner<'a, 'b> {
                     self.stop(&format!("`{name}` failed"));
                 }
             }
+            Outcome::Interrupted
+                if matches!(node.phase, Phase::Running(Purpose::Check(_))) && !node.stale =>
+            {
+                self.stop("the build was interrupted");
+                self.leave_unchecked(step, "it was interrupted while it ran".into());
+            }
             Outcome::Interrupted => {
                 node.result = None;
                 self.stop("the build was interrupted");
@@ -596,7 +627,9 @@ impl<'a, 'b> Owner<'a, 'b> {
             self.agenda.push(step);
             return;
         }
+        let replaced = matches!(node.phase, Phase::Running(Purpose::Again | Purpose::Lost(_)));
         let differs = node.result.as_ref().is_some_and(|before| before.outputs != result.outputs);
+        let for_twins = (replaced && how == How::Ran).then(|| result.clone());
         node.result = Some(result);
         node.how = how;
         if how != How::Ran {
@@ -608,6 +641,26 @@ impl<'a, 'b> Owner<'a, 'b> {
         }
         self.provide(step);
         self.notify(step);
+        if let Some(result) = for_twins {
+            self.replace_in_twins(step, &result);
+        }
+    }
+
+    /// Gives the result that has taken another's place under its key to the other steps that have that key.
+    fn replace_in_twins(&mut self, step: StepId, result: &Realisation) {
+        for twin in self.context.graph.step_ids() {
+            let node = &mut self.nodes[twin.index()];
+            if twin == step || node.key != Some(result.key) || !matches!(node.phase, Phase::Known) {
+                continue;
+            }
+            let before = node.result.replace(result.clone());
+            if before.is_some_and(|before| before.outputs != result.outputs) {
+                node.announced = false;
+                self.reconsider_after(twin);
+            }
+            self.provide(twin);
+            self.notify(twin);
+        }
     }
 
     /// Sends everything below `step` back to where its inputs were not known.
@@ -632,6 +685,7 @@ impl<'a, 'b> Owner<'a, 'b> {
             node.result = None;
             node.key = None;
             node.checked = false;
+            node.unchecked = None;
             node.announced = false;
             node.findings = Findings::default();
             self.agenda.push(next);

@@ -61,6 +61,7 @@ impl Owner<'_, '_> {
                 [] | [_] => Vec::new(),
                 several => several.to_vec(),
             },
+            unchecked: node.unchecked.clone(),
             differences: node.findings.differences.clone(),
             deviation: node.findings.deviation.clone(),
             log_tail: node.failure.as_ref().map(|failed| failed.tail.clone()).unwrap_or_default(),

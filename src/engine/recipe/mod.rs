@@ -39,8 +39,8 @@ use problems::Problems;
 
 use crate::{
     catalogue::Catalogue,
-    diagnostic::{Diagnostic, SourceText},
-    graph::Graph,
+    diagnostic::{Diagnostic, Location, SourceText},
+    graph::{Graph, Source},
 };
 
 /// Why a recipe's text could not be had.
@@ -106,4 +106,39 @@ pub fn evaluate(
         Some(graph) if problems.is_empty() => Ok(graph),
         _ => Err(problems.into_sorted()),
     }
+}
+
+/// What a recipe names of the disk and of the machine, as far as its text can be read.
+#[derive(Debug, Default)]
+pub struct Named {
+    /// Its sources that some text of it refers to.
+    pub sources: Vec<Source>,
+    /// The `files` of its steps, each with the place of its pattern.
+    pub files: Vec<(String, Location)>,
+    /// The `tools` of its steps, each list with the place of its step.
+    pub tools: Vec<(Vec<String>, Location)>,
+}
+
+/// What a recipe that cannot be evaluated names all the same, so that what is missing of it is told together with what is
+/// wrong with the recipe.
+pub fn named(source: &Arc<SourceText>) -> Named {
+    let mut problems = Problems::new(source);
+    let Some(table) = syntax::document(&source.text, &mut problems) else {
+        return Named::default();
+    };
+    let recipe = parse::recipe(table.get_ref(), &mut problems);
+    let mut named = Named::default();
+    let is_used = |name: &str| source.text.contains(&format!("${{sources.{name}"));
+    for decl in recipe.sources.iter().filter(|decl| is_used(decl.name)) {
+        let Some(origin) = decl.origin.clone() else { continue };
+        let at = Location::new(source, decl.at.clone());
+        named.sources.push(Source { name: decl.name.to_owned(), origin, at });
+    }
+    for step in &recipe.steps {
+        let parse::Work::Command(command) = &step.work else { continue };
+        let place = |span: &std::ops::Range<usize>| Location::new(source, span.clone());
+        named.files.extend(command.files.iter().map(|(name, at)| (name.clone(), place(at))));
+        named.tools.extend(command.tools.iter().map(|tools| (tools.clone(), place(&step.at))));
+    }
+    named
 }

@@ -83,6 +83,15 @@ impl Problem {
         }
     }
 
+    pub(super) fn nothing_matches(pattern: &str) -> Self {
+        Self {
+            message: format!("no file matches `{pattern}`"),
+            label: "nothing matches this pattern".into(),
+            help: "`*` stays within a folder, `**` does not; hidden files match only a pattern that names the dot"
+                .into(),
+        }
+    }
+
     pub(super) fn at(self, source: &Source) -> Diagnostic {
         Diagnostic::new(format!("source `{}`: {}", source.name, self.message))
             .at(source.at.clone(), self.label)

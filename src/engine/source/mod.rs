@@ -39,6 +39,9 @@ use crate::{
 /// Sources up to this many bytes are snapshotted into the store when a step reads them.
 pub const SNAPSHOT_LIMIT: u64 = 256 << 20;
 
+/// The same for how many files a source has: each takes an inode of the store and some time to make, however small it is.
+pub const SNAPSHOT_FILES: u64 = 50_000;
+
 /// The folder of links beside a recipe: never part of a source.
 pub const RESULT_FOLDER: &str = "result";
 
@@ -65,6 +68,8 @@ pub struct Reader<'a> {
     pub trust: Trust,
     /// See [`SNAPSHOT_LIMIT`].
     pub snapshot_limit: u64,
+    /// See [`SNAPSHOT_FILES`].
+    pub snapshot_files: u64,
 }
 
 /// A source, resolved to content.
@@ -91,6 +96,31 @@ impl Reader<'_> {
             Origin::Deployment { deployment, output, absent } => {
                 self.resolve_pointer(source, deployment, output, *absent)
             }
+        }
+    }
+
+    /// What is wrong with the path or pattern of `source`, if anything is; its content is not read.
+    pub fn look(&self, source: &Source) -> Option<Diagnostic> {
+        let found = match &source.origin {
+            Origin::Path(path) => self.inside(path).map(drop),
+            Origin::Glob(pattern) => self.matches(pattern),
+            Origin::Deployment { .. } => Ok(()),
+        };
+        found.err().map(|problem| problem.at(source))
+    }
+
+    /// The same for what a step's `files` names.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn look_for_files(&self, pattern: &str) -> Result<(), Problem> {
+        if is_glob(pattern) { self.matches(pattern) } else { self.inside(pattern).map(drop) }
+    }
+
+    fn matches(&self, pattern: &str) -> Result<(), Problem> {
+        match self.glob(pattern)?.files.is_empty() {
+            true => Err(Problem::nothing_matches(pattern)),
+            false => Ok(()),
         }
     }
 
@@ -141,13 +171,7 @@ impl Reader<'_> {
         let report = |problem: Problem| problem.at(source);
         let listing = self.glob(pattern).map_err(report)?;
         if listing.files.is_empty() {
-            return Err(Problem {
-                message: format!("no file matches `{pattern}`"),
-                label: "nothing matches this pattern".into(),
-                help: "`*` stays within a folder, `**` does not; hidden files match only a pattern that names the dot"
-                    .into(),
-            }
-            .at(source));
+            return Err(Problem::nothing_matches(pattern).at(source));
         }
         let files = self.listed(listing).map_err(report)?;
         Ok(self.local(Shape::Files(files), String::new()))
@@ -159,7 +183,12 @@ impl Reader<'_> {
             Shape::Folder { found, .. } => (found.object(), found.bytes()),
             Shape::Files(files) => tree_object(files),
         };
-        let in_place = bytes > self.snapshot_limit;
+        let count = match &shape {
+            Shape::File(_) => 1,
+            Shape::Folder { found, .. } => found.file_count(),
+            Shape::Files(files) => files.len() as u64,
+        };
+        let in_place = bytes > self.snapshot_limit || count > self.snapshot_files;
         let local = Local::new(shape, in_place);
         Resolved { object: Some(object), extension, bytes, local: Some(local) }
     }

@@ -43,6 +43,7 @@ impl Fixture {
             pointers: &Nowhere,
             trust: Trust::Cached,
             snapshot_limit,
+            snapshot_files: 100,
         })
     }
 
@@ -87,6 +88,19 @@ fn a_small_source_is_copied_and_a_large_one_read_where_it_lies() {
         large.present(&fixture.store).unwrap(),
         fixture.folder().canonicalize().unwrap().join("a.csv.gz")
     );
+}
+
+#[test]
+fn a_source_of_very_many_files_is_read_where_it_lies_however_small_they_are() {
+    let fixture = Fixture::new();
+    (0..100).for_each(|number| fixture.write(&format!("d/{number}.txt"), "x"));
+    let found = || {
+        let folder = fixture.resolve(path("d"), SNAPSHOT_LIMIT).unwrap();
+        [folder.is_in_place(), fixture.glob("d/*.txt", SNAPSHOT_LIMIT).is_in_place()]
+    };
+    assert_eq!(found(), [false; 2], "as many as the fixture's reader copies");
+    fixture.write("d/one.txt", "x");
+    assert_eq!(found(), [true; 2]);
 }
 
 #[test]

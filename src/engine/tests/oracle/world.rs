@@ -20,7 +20,7 @@ use kiln_engine::{
     resolve::{BuildError, Context, default_targets},
     sandbox::Cancel,
     schedule::Capacity,
-    source::{Pointers, Reader, SNAPSHOT_LIMIT},
+    source::{Pointers, Reader, SNAPSHOT_FILES, SNAPSHOT_LIMIT},
     surroundings::Surroundings,
 };
 
@@ -182,6 +182,7 @@ impl World {
             pointers: &pointers,
             trust: Trust::Cached,
             snapshot_limit: if self.in_place { 4 } else { SNAPSHOT_LIMIT },
+            snapshot_files: SNAPSHOT_FILES,
         };
         let cancel = Cancel::new().unwrap();
         let context = Context {
