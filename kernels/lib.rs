@@ -10,9 +10,13 @@
 mod adam;
 mod arithmetic;
 mod cpu;
+pub mod device;
 mod dropout;
+#[cfg(feature = "emulator")]
+pub mod emulator;
 mod functions;
 mod gemm;
+pub mod launch;
 mod loss;
 mod matrix;
 mod order;
