@@ -10,13 +10,14 @@ mod owner;
 mod report;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     path::PathBuf,
     sync::Arc,
     time::Instant,
 };
 
-use kiln_cache::Realisation;
+use kiln_cache::{Digest, FsError, Realisation, Store};
+use rayon::prelude::*;
 
 pub use self::lending::beyond_gpus;
 use self::owner::Owner;
@@ -81,11 +82,26 @@ pub fn build(
     // Before anybody looks whether they are in the store: the collector must not take them from under a step. Most
     // steps have the key that they had, and what is held already costs nothing more when the step comes to it.
     let latest = steps.iter().filter_map(|&id| context.history.latest(&graph.step(id).name));
-    session.hold(&latest.collect::<Vec<_>>(), &resolution.objects())?;
+    let latest: Vec<Digest> = latest.collect();
+    session.hold(&latest, &resolution.objects())?;
+    // What is to be recorded anew is not looked up in advance.
+    let recorded = match options.again.is_empty() {
+        true => recorded(context.store, &latest)?,
+        false => HashMap::new(),
+    };
     emit(Event::Begun { steps: steps.len() });
-    let mut owner = Owner::new(context, options, &resolution, &session, emit);
+    let mut owner = Owner::new(context, options, &resolution, &session, recorded, emit);
     owner.run(&steps)?;
     context.store.flush()?;
     let outside = Outside::of(graph, &steps, &resolution);
     Ok(owner.finish(&steps, outside, started))
+}
+
+/// What is recorded under `keys`, looked up on all cores.
+fn recorded(store: &Store, keys: &[Digest]) -> Result<HashMap<Digest, Realisation>, FsError> {
+    let found = keys.par_iter().with_min_len(256).map(|key| {
+        let recorded = store.realisation(key)?;
+        Ok(recorded.map(|recorded| (*key, recorded)))
+    });
+    found.filter_map(Result::transpose).collect()
 }

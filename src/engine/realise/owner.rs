@@ -2,7 +2,7 @@
 
 use std::{
     any::Any,
-    collections::BTreeSet,
+    collections::{BTreeSet, HashMap},
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::{
         atomic::{AtomicBool, Ordering},
@@ -41,6 +41,10 @@ const ASK_AGAIN_AFTER: Duration = Duration::from_millis(100);
 /// How often it is told how long the rest will take.
 const FORECAST_EVERY: Duration = Duration::from_secs(1);
 
+/// How many steps are looked up before those that have to run are begun. Of a recipe with fewer, the one with the longest
+/// way ahead is begun first; of one with thousands, nobody waits until all are looked up.
+const PORTION: usize = 1024;
+
 enum Message {
     News(StepId, News),
     Done(StepId, Carried),
@@ -72,6 +76,8 @@ pub(super) struct Owner<'a, 'b> {
     pub(super) told_to_wait: BTreeSet<StepId>,
     ways: Ways,
     estimates: Estimates<'a>,
+    /// What is recorded under the keys that steps had last.
+    recorded: HashMap<Digest, Realisation>,
     /// Nothing new is begun, for this reason.
     stopping: Option<String>,
     pub(super) emit: &'b mut dyn FnMut(Event<'_>),
@@ -83,6 +89,7 @@ impl<'a, 'b> Owner<'a, 'b> {
         options: &'a Options,
         resolution: &'a Resolution,
         session: &'a Session<'a>,
+        recorded: HashMap<Digest, Realisation>,
         emit: &'b mut dyn FnMut(Event<'_>),
     ) -> Self {
         let graph = context.graph;
@@ -100,6 +107,7 @@ impl<'a, 'b> Owner<'a, 'b> {
             told_to_wait: BTreeSet::new(),
             ways: Ways::new(graph.steps.len()),
             estimates: Estimates::new(graph, context.store, context.history),
+            recorded,
             stopping: None,
             emit,
         }
@@ -128,14 +136,16 @@ impl<'a, 'b> Owner<'a, 'b> {
         std::thread::scope(|scope| {
             let (sender, receiver) = mpsc::channel();
             loop {
-                while let Some(step) = self.agenda.pop() {
+                for _ in 0..PORTION {
+                    let Some(step) = self.agenda.pop() else { break };
                     if let Err(error) = self.advance(step) {
                         // The workers' results would have nobody to take them in.
                         self.context.cancel.trip();
                         return Err(error);
                     }
                 }
-                if std::mem::take(&mut is_first) && !self.slots.is_empty() {
+                let is_settled = self.agenda.is_empty();
+                if is_settled && std::mem::take(&mut is_first) && !self.slots.is_empty() {
                     self.warn_of_gpus(steps);
                 }
                 if self.context.cancel.is_tripped() {
@@ -168,8 +178,11 @@ impl<'a, 'b> Owner<'a, 'b> {
                     told = Instant::now();
                     self.tell_forecast(steps);
                 }
-                let patience =
-                    if self.awaiting_gpus.is_empty() { FORECAST_EVERY } else { ASK_AGAIN_AFTER };
+                let patience = match (is_settled, self.awaiting_gpus.is_empty()) {
+                    (false, _) => Duration::ZERO,
+                    (true, true) => FORECAST_EVERY,
+                    (true, false) => ASK_AGAIN_AFTER,
+                };
                 match receiver.recv_timeout(patience) {
                     Ok(Message::News(step, news)) => self.pass_on(step, &news),
                     Ok(Message::Done(step, carried)) => {
@@ -304,7 +317,11 @@ impl<'a, 'b> Owner<'a, 'b> {
         }
         let (key, places) = key::action_key(&self.standing().subject(step));
         self.session.hold_key(&key)?;
-        let recorded = self.context.store.realisation(&key)?;
+        // By the second time, it may be another.
+        let recorded = match self.recorded.remove(&key) {
+            Some(recorded) => Some(recorded),
+            None => self.context.store.realisation(&key)?,
+        };
         let node = &mut self.nodes[step.index()];
         node.key = Some(key);
         node.places = places;
@@ -483,7 +500,7 @@ impl<'a, 'b> Owner<'a, 'b> {
             other => unreachable!("only queued steps hold slots, and this one is {other:?}"),
         };
         node.phase = Phase::Running(purpose.clone());
-        node.announced = false;
+        node.announced = None;
         node.stale = false;
         node.started = Some(Instant::now());
         let key = node.key.expect("a step is queued only after its key was computed");
@@ -618,6 +635,7 @@ impl<'a, 'b> Owner<'a, 'b> {
         let node = &mut self.nodes[step.index()];
         if how == How::Ran {
             node.made = Some(result.key);
+            self.recorded.remove(&result.key);
         }
         if node.stale {
             node.stale = false;
@@ -655,7 +673,7 @@ impl<'a, 'b> Owner<'a, 'b> {
             }
             let before = node.result.replace(result.clone());
             if before.is_some_and(|before| before.outputs != result.outputs) {
-                node.announced = false;
+                node.announced = None;
                 self.reconsider_after(twin);
             }
             self.provide(twin);
@@ -686,7 +704,7 @@ impl<'a, 'b> Owner<'a, 'b> {
             node.key = None;
             node.checked = false;
             node.unchecked = None;
-            node.announced = false;
+            node.announced = None;
             node.findings = Findings::default();
             self.agenda.push(next);
             pending.extend(&self.downstream[next.index()]);
@@ -729,11 +747,12 @@ impl<'a, 'b> Owner<'a, 'b> {
 
     /// Tells what came of a step, once for each time that it comes to an end.
     fn announce(&mut self, step: StepId) {
-        if std::mem::replace(&mut self.nodes[step.index()].announced, true) {
+        if self.nodes[step.index()].announced.is_some() {
             return;
         }
-        let report = self.step_report(step);
+        let report = Box::new(self.step_report(step));
         (self.emit)(Event::Finished { step, report: &report });
+        self.nodes[step.index()].announced = Some(report);
     }
 
     pub(super) fn stop_reason(&self) -> String {

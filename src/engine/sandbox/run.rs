@@ -11,6 +11,7 @@ use std::{
         unix::fs::{DirBuilderExt, PermissionsExt},
     },
     path::{Component, Path, PathBuf},
+    sync::LazyLock,
     time::{Duration, Instant},
 };
 
@@ -70,7 +71,11 @@ fn run_in(pool: &Pool, spec: &Spec, cancel: &Cancel) -> Result<Ran, SandboxError
     let features = view::features(&capabilities);
     furnish(spec, &layout, view::copies_roots(&features))?;
     let processes = spec.limits.processes.unwrap_or_else(|| {
-        census::bound(std::thread::available_parallelism().map_or(1, std::num::NonZero::get))
+        // To ask for it reads several files.
+        static PROCESSORS: LazyLock<usize> = LazyLock::new(|| {
+            std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+        });
+        census::bound(*PROCESSORS)
     });
     let group = if capabilities.works(Feature::Cgroup) {
         Group::new(spec.limits.memory, spec.limits.cpus, processes + census::SLACK).ok()
