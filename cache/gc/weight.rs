@@ -39,7 +39,10 @@ struct File {
 
 /// What each item of a stock weighed when it was looked at.
 #[derive(Debug, Default)]
-pub(super) struct Weights(HashMap<Item, (Vec<PathBuf>, Vec<(Inode, File)>)>);
+pub(super) struct Weights(HashMap<Item, (Vec<PathBuf>, Files)>);
+
+/// The files of an item.
+type Files = Vec<(Inode, File)>;
 
 impl Weights {
     /// Weighs everything in a stock. Others may go on with the store meanwhile; what goes meanwhile weighs nothing.
@@ -52,7 +55,7 @@ impl Weights {
     }
 }
 
-fn weigh(fs: &Fs, paths: &[PathBuf]) -> Result<Vec<(Inode, File)>, FsError> {
+fn weigh(fs: &Fs, paths: &[PathBuf]) -> Result<Files, FsError> {
     let mut found = Vec::new();
     paths.iter().try_for_each(|path| walk(fs, path, &mut found))?;
     Ok(found)
@@ -61,7 +64,7 @@ fn weigh(fs: &Fs, paths: &[PathBuf]) -> Result<Vec<(Inode, File)>, FsError> {
 impl Scales {
     /// Puts a stock on the scales. What is in `before` is not weighed again: what has a name in the store does not change.
     pub(super) fn load(fs: &Fs, stock: &Stock, mut before: Weights) -> Result<Self, FsError> {
-        let mut known: Vec<(Item, Vec<(Inode, File)>)> = Vec::with_capacity(stock.len());
+        let mut known: Vec<(Item, Files)> = Vec::with_capacity(stock.len());
         let mut news = Vec::new();
         for (item, paths) in stock {
             match before.0.remove(item) {
@@ -70,7 +73,7 @@ impl Scales {
             }
         }
         let news = news.into_par_iter().map(|(item, paths)| Ok((item, weigh(fs, paths)?)));
-        let news: Vec<(Item, Vec<(Inode, File)>)> = news.collect::<Result<_, FsError>>()?;
+        let news: Vec<(Item, Files)> = news.collect::<Result<_, FsError>>()?;
         let weighed: Vec<_> = known.into_iter().chain(news).collect();
         let mut scales = Self {
             items: HashMap::with_capacity(weighed.len()),

@@ -758,12 +758,28 @@ fn a_step_that_passes_its_timeout_is_killed_with_its_tree() {
     }
 }
 
+/// Whether the kernel bounds the processes of a namespace of process ids.
+fn refuses_processes() -> bool {
+    let step = Step::full("cat /proc/sys/kernel/pid_max");
+    let ran = step.try_run().unwrap();
+    let within: u64 = step.log().trim().parse().unwrap();
+    let here: u64 = fs::read_to_string("/proc/sys/kernel/pid_max").unwrap().trim().parse().unwrap();
+    ran.isolation == Isolation::Full && within < here
+}
+
 /// A bomb that grows without end, if nobody ends it: each process starts two, as fast as it can.
 const BOMB: &str = "f() { f & f & wait; }; f";
 
 fn a_step_that_starts_processes_without_end_is_killed() {
+    const ENDLESS: &str = "while :; do sleep 100 & done";
     for isolation in [Wanted::Full, Wanted::Off] {
-        for script in [BOMB, "while :; do sleep 100 & done"] {
+        // Where nobody but the one who counts holds it back, a bomb takes up all of the machine's processes before it is
+        // counted, and the other tests have none.
+        let is_walled = isolation == Wanted::Full && refuses_processes();
+        if isolation == Wanted::Full && !is_walled {
+            println!("skipped: a bomb, since this kernel bounds the processes of no namespace");
+        }
+        for script in [ENDLESS, BOMB].into_iter().take(1 + usize::from(is_walled)) {
             let mut step = Step::new(isolation, &["sh", "-c", script]);
             step.spec.limits.processes = Some(300);
             step.spec.limits.timeout = Some(Duration::from_secs(60));
