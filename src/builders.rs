@@ -105,7 +105,7 @@ const TRAIN: Builder = Builder {
     summary: "Trains a classifier on a table: logistic regression or a multi-layer perceptron.",
     details: "Features are all columns but the label and those in `ignore`; they are standardised by mean and deviation of the \
 training part alone. The same arguments and data give the same bits on every machine, for any number of threads. Of an `mlp` the epoch with the \
-lowest validation loss is kept. A loss or weight that is not finite fails the step.\n\nThe model is a folder: weights as safetensors, \
+lowest validation loss is kept. Weights of rows and classes are multiplied, and brought to an average of 1. A loss or weight that is not finite fails the step.\n\nThe model is a folder: weights as safetensors, \
 model.json (features, classes, preprocessing, hyper-parameters), and a model card.",
     example: "[steps.train]\nbuilder  = \"train\"\ntrain    = \"${split.train}\"\nvalid    = \"${split.valid}\"\nlabel    = \"diagnosis\"\npositive = \"malignant\"\nignore   = [\"id\"]\nmodel    = { kind = \"mlp\", hidden = [64, 32] }\nepochs   = 60",
     args: &[
@@ -135,12 +135,26 @@ model.json (features, classes, preprocessing, hyper-parameters), and a model car
                 ("logistic", &[]),
                 (
                     "mlp",
-                    &[arg(
-                        "hidden",
-                        Type::List(&Type::Int { min: 1, max: 65_536 }),
-                        Presence::Required,
-                        "units of each hidden layer, first to last",
-                    )],
+                    &[
+                        arg(
+                            "hidden",
+                            Type::List(&Type::Int { min: 1, max: 65_536 }),
+                            Presence::Required,
+                            "units of each hidden layer, first to last",
+                        ),
+                        arg(
+                            "activation",
+                            Type::Word(&["relu", "gelu"]),
+                            Presence::Default("\"relu\""),
+                            "what stands between its layers",
+                        ),
+                        arg(
+                            "dropout",
+                            Type::Float { min: 0.0, max: 0.99 },
+                            Presence::Default("0.0"),
+                            "share of each hidden layer's units that a training step leaves out",
+                        ),
+                    ],
                 ),
             ]),
             Presence::Required,
@@ -162,7 +176,30 @@ model.json (features, classes, preprocessing, hyper-parameters), and a model car
             "learning_rate",
             Type::Float { min: 0.0, max: 1e6 },
             Presence::Default("0.001"),
-            "Adam's step size, for an `mlp`",
+            "the optimiser's step size, for an `mlp`",
+        ),
+        arg(
+            "optimizer",
+            Type::Kinds(&[
+                ("adam", &[]),
+                (
+                    "sgd",
+                    &[arg(
+                        "momentum",
+                        Type::Float { min: 0.0, max: 0.9999 },
+                        Presence::Default("0.9"),
+                        "share of the last step that the next one keeps",
+                    )],
+                ),
+            ]),
+            Presence::Default("{ kind = \"adam\" }"),
+            "how a step of an `mlp` moves its weights",
+        ),
+        arg(
+            "schedule",
+            Type::Word(&["constant", "cosine"]),
+            Presence::Default("\"constant\""),
+            "how an `mlp`'s learning rate goes on: it stays, or falls to 0 along half a cosine over all epochs",
         ),
         arg(
             "l2",
@@ -181,6 +218,24 @@ model.json (features, classes, preprocessing, hyper-parameters), and a model car
             Type::Int { min: 1, max: 1_000_000 },
             Presence::Optional,
             "epochs without a better validation loss after which training ends",
+        ),
+        arg(
+            "weight",
+            Type::Text,
+            Presence::Optional,
+            "the column that says how much each row counts in the loss; it is no feature",
+        ),
+        arg(
+            "class_weights",
+            Type::Map(&Type::Float { min: 0.0, max: 1e12 }),
+            Presence::Optional,
+            "how much each row of a class counts in the loss; 1 for classes that are not named",
+        ),
+        arg(
+            "balance",
+            Type::Bool,
+            Presence::Default("false"),
+            "each class counts as much as any other, whatever its number of rows",
         ),
     ],
     outputs: Outputs::Fixed(&[

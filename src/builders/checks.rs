@@ -88,6 +88,14 @@ pub(super) fn train(args: &Values) -> Vec<Complaint> {
             help: "leave it out, or write a number such as 0.001".to_owned(),
         });
     }
+    if args.contains_key("class_weights") && args.get("balance") == Some(&Value::Bool(true)) {
+        complaints.push(Complaint {
+            path: vec![key("balance")],
+            message: "`balance` beside `class_weights`".to_owned(),
+            why: "both say how much each class counts".to_owned(),
+            help: "leave one of them out".to_owned(),
+        });
+    }
     if args.contains_key("patience") && !args.contains_key("valid") {
         complaints.push(Complaint {
             path: vec![key("patience")],

@@ -463,7 +463,7 @@ mod tests {
         assert_eq!(evaluate(case).unwrap().digest, GOLDEN);
     }
 
-    const GOLDEN: &str = "8a3e90a49e5959ea642544832f186213575204a19cf6328c8d02d32167246381 \
+    const GOLDEN: &str = "443b276569adc5161c41bd4c6d6ef92ccf58f3faff01c9005e9177ee90f173dc \
                           c26fe7bfd3e95df1c909dc52aee2e6e19e1a2e7181aa018e27d97bb0fd5e52e1";
 
     proptest! {

@@ -64,9 +64,13 @@ pub(crate) fn model(feature: &str, classes: &[&str; 2], positive: Option<&str>, 
             epochs: 1,
             batch: 1,
             learning_rate: 0.5,
+            optimizer: Default::default(),
+            schedule: Default::default(),
             l2: 1.0,
             seed: 0,
             patience: None,
+            weight: None,
+            class_weights: Default::default(),
         },
         train: Part { digest: "ab".repeat(32), rows: vec![1, 1] },
         valid: None,
@@ -80,7 +84,8 @@ pub(crate) fn model(feature: &str, classes: &[&str; 2], positive: Option<&str>, 
         },
     };
     let layer = Layer { inputs: 1, outputs: 1, weight: vec![-1.0], bias: vec![cut] };
-    let network = Network { layers: vec![layer], head: Head::Sigmoid };
+    let activation = Default::default();
+    let network = Network { layers: vec![layer], activation, head: Head::Sigmoid };
     let standardisation = Standardisation::from_parts(vec![0.0], vec![1.0]).unwrap();
     Model::new(document, standardisation, network)
 }

@@ -13,8 +13,10 @@ use std::path::{Path, PathBuf};
 
 use kiln_kernels::{Cpu, Threads};
 
+pub use self::document::{
+    Activation, ClassWeights, Hyperparameters, Learned, ModelSpec, Optimizer, Part, Schedule,
+};
 pub(crate) use self::document::{Document, FORMAT, Preprocessing};
-pub use self::document::{Hyperparameters, Learned, ModelSpec, Part};
 use self::network::{Head, Network};
 use crate::preprocess::Standardisation;
 
@@ -135,7 +137,8 @@ impl Model {
         let damaged = |fault| ModelError::Damaged { path: path.clone(), fault };
         let (layers, standardisation) =
             weights::decode(bytes, &document.shapes()).map_err(damaged)?;
-        let network = Network { layers, head: Head::of(document.classes.len()) };
+        let activation = document.model.activation();
+        let network = Network { layers, activation, head: Head::of(document.classes.len()) };
         if !network.is_finite() {
             return Err(damaged("a weight is not a finite number".to_owned()));
         }
@@ -246,7 +249,7 @@ mod tests {
     fn small() -> Model {
         let document = Document {
             format: FORMAT,
-            model: ModelSpec::Mlp { hidden: vec![2] },
+            model: ModelSpec::Mlp { hidden: vec![2], activation: Activation::Relu, dropout: 0.0 },
             label: "kind".to_owned(),
             classes: names(&["no", "yes"]),
             positive: Some("yes".to_owned()),
@@ -257,9 +260,13 @@ mod tests {
                 epochs: 3,
                 batch: 2,
                 learning_rate: 0.001,
+                optimizer: Optimizer::Adam,
+                schedule: Schedule::Constant,
                 l2: 1.0,
                 seed: 7,
                 patience: None,
+                weight: None,
+                class_weights: ClassWeights::Equal,
             },
             train: Part { digest: "ab".repeat(32), rows: vec![3, 4] },
             valid: None,
@@ -276,7 +283,11 @@ mod tests {
         let first = Layer { inputs: 2, outputs: 2, weight: hidden, bias: vec![0.25, -0.5] };
         let last = Layer { inputs: 2, outputs: 1, weight: vec![1.5, -2.0], bias: vec![0.125] };
         let standardisation = Standardisation::from_parts(vec![1.0, 2.0], vec![2.0, 4.0]).unwrap();
-        let network = Network { layers: vec![first, last], head: Head::Sigmoid };
+        let network = Network {
+            layers: vec![first, last],
+            activation: Activation::Relu,
+            head: Head::Sigmoid,
+        };
         Model::new(document, standardisation, network)
     }
 
@@ -299,7 +310,7 @@ mod tests {
             blake3::hash(&std::fs::read(dir.path().join(name)).unwrap()).to_hex()[..16].to_owned()
         };
         let digests = [WEIGHTS_FILE, DOCUMENT_FILE, CARD_FILE].map(digest);
-        assert_eq!(digests, ["8e3a003410078d67", "9ee6c6c6ce877449", "b4e0da0d33ba42e0"]);
+        assert_eq!(digests, ["8e3a003410078d67", "3b100ff2cf3fb842", "37914f2ce1ee3b96"]);
     }
 
     #[test]

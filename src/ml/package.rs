@@ -290,5 +290,5 @@ mod tests {
         assert_eq!(fixture::digest(&package(|_| ()).unwrap().release), GOLDEN);
     }
 
-    const GOLDEN: &str = "6fe7a1fd5245e4df9ae980976c35164f41e172e82968a16b76a6a02e08be5b80";
+    const GOLDEN: &str = "11f40286236478e5b0c4f09f988e179c2a38e0c74a12d53a31a6de993bee0d49";
 }

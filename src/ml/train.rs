@@ -8,6 +8,8 @@ mod course;
 mod data;
 mod logistic;
 mod mlp;
+mod optimiser;
+mod weights;
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -20,15 +22,17 @@ use self::backprop::score;
 pub use self::course::FitError;
 pub use self::data::DataError;
 use self::data::{Data, Wanted};
+pub use self::weights::WeightError;
 use crate::model::network::{Head, Layer, Network};
 use crate::model::{
-    Document, FORMAT, Hyperparameters, Model, ModelError, ModelSpec, Preprocessing,
+    ClassWeights, Document, FORMAT, Hyperparameters, Model, ModelError, ModelSpec, Optimizer,
+    Preprocessing, Schedule,
 };
 use crate::output::{OutputError, place, write};
 use crate::request::Input;
 
 /// The semantic version: a change of any output byte raises it.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// The largest number of weights that is trained: four numbers each must fit an ordinary memory.
 const MOST_WEIGHTS: usize = 1 << 28;
@@ -55,9 +59,15 @@ pub struct Args {
     /// Rows in one step of an `mlp`.
     #[serde(default = "default_batch")]
     pub batch: u32,
-    /// Adam's step size, for an `mlp`.
+    /// The optimiser's step size, for an `mlp`.
     #[serde(default = "default_learning_rate")]
     pub learning_rate: f64,
+    /// How an `mlp`'s steps move its weights.
+    #[serde(default)]
+    pub optimizer: Optimizer,
+    /// How an `mlp`'s learning rate goes on.
+    #[serde(default)]
+    pub schedule: Schedule,
     /// Strength of the penalty `l2 / (2 · rows) · ‖weights‖²`.
     #[serde(default = "default_l2")]
     pub l2: f64,
@@ -66,6 +76,13 @@ pub struct Args {
     pub seed: u64,
     /// Epochs without a better validation loss after which training ends.
     pub patience: Option<u32>,
+    /// The column that says how much each row counts.
+    pub weight: Option<String>,
+    /// How much each row of a class counts.
+    pub class_weights: Option<BTreeMap<String, f64>>,
+    /// Each class counts as much as any other.
+    #[serde(default)]
+    pub balance: bool,
 }
 
 fn default_batch() -> u32 {
@@ -132,12 +149,19 @@ fn run_on(
 ) -> Result<(), TrainError> {
     check(&args)?;
     let (model, history) = (place(outputs, "model")?, place(outputs, "history")?);
+    let class_weights = match args.class_weights {
+        Some(given) => ClassWeights::Given(given),
+        None if args.balance => ClassWeights::Balanced,
+        None => ClassWeights::Equal,
+    };
     let data = Data::read(Wanted {
         train: &args.train,
         valid: args.valid.as_ref(),
         label: &args.label,
         positive: args.positive.as_deref(),
         ignore: &args.ignore,
+        weight: args.weight.as_deref(),
+        class_weights: &class_weights,
     })?;
     let rows = data.train.rows();
     writeln!(log, "{rows} rows, {} features, classes {:?}", data.features.len(), data.classes)?;
@@ -146,13 +170,19 @@ fn run_on(
         epochs: args.epochs,
         batch: args.batch,
         learning_rate: args.learning_rate,
+        optimizer: args.optimizer,
+        schedule: args.schedule,
         l2: args.l2,
         seed: args.seed,
         patience: args.patience,
+        weight: args.weight,
+        class_weights,
     };
     let course = match args.model {
         ModelSpec::Logistic => logistic::fit(cpu, &mut network, &data, &training, log)?,
-        ModelSpec::Mlp { .. } => mlp::fit(cpu, &mut network, &data, &training, log)?,
+        ModelSpec::Mlp { dropout, .. } => {
+            mlp::fit(cpu, &mut network, &data, &training, dropout, log)?
+        }
     };
     let learned = course.learned(score(cpu, &network, &data.train));
     writeln!(log, "kept epoch {}: train loss {:.6}", learned.epoch, learned.train_loss)?;
@@ -197,11 +227,22 @@ fn check(args: &Args) -> Result<(), TrainError> {
     if args.patience.is_some() && args.valid.is_none() {
         return wrong("valid", &"absent", "`patience` watches the validation loss: give `valid`");
     }
-    if let ModelSpec::Mlp { hidden } = &args.model
-        && (hidden.is_empty() || hidden.contains(&0))
+    if let Optimizer::Sgd { momentum } = args.optimizer
+        && !(0.0..1.0).contains(&momentum)
     {
-        let help = "one or more layers of at least 1 unit, such as [64, 32]";
-        return wrong("model.hidden", &format!("{hidden:?}"), help);
+        return wrong("optimizer.momentum", &momentum, "at least 0 and below 1, such as 0.9");
+    }
+    if args.balance && args.class_weights.is_some() {
+        return wrong("balance", &true, "give `balance` or `class_weights`, not both");
+    }
+    if let ModelSpec::Mlp { hidden, dropout, .. } = &args.model {
+        if hidden.is_empty() || hidden.contains(&0) {
+            let help = "one or more layers of at least 1 unit, such as [64, 32]";
+            return wrong("model.hidden", &format!("{hidden:?}"), help);
+        }
+        if !(0.0..1.0).contains(dropout) {
+            return wrong("model.dropout", dropout, "at least 0 and below 1, such as 0.1");
+        }
     }
     Ok(())
 }
@@ -227,7 +268,8 @@ fn blank(spec: &ModelSpec, features: usize, classes: usize) -> Result<Network, T
         weight: vec![0.0; pair[0] * pair[1]],
         bias: vec![0.0; pair[1]],
     };
-    Ok(Network { layers: sizes.windows(2).map(layer).collect(), head })
+    let layers = sizes.windows(2).map(layer).collect();
+    Ok(Network { layers, activation: spec.activation(), head })
 }
 
 #[cfg(test)]

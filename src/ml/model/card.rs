@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::document::{Document, ModelSpec, Part};
+use super::document::{Activation, ClassWeights, Document, ModelSpec, Optimizer, Part, Schedule};
 use crate::preprocess::Standardisation;
 
 /// The text of a model folder's `README.md`.
@@ -27,9 +27,14 @@ fn write_card(
     writeln!(out, "# Model card: {}\n", quoted(label))?;
     let kind = match model {
         ModelSpec::Logistic => "Logistic regression".to_owned(),
-        ModelSpec::Mlp { hidden } => {
+        ModelSpec::Mlp { hidden, activation, .. } => {
             let units: Vec<String> = hidden.iter().map(u32::to_string).collect();
-            format!("Multi-layer perceptron with hidden layers of {} units", units.join(", "))
+            let activation = match activation {
+                Activation::Relu => "relu",
+                Activation::Gelu => "gelu",
+            };
+            let units = units.join(", ");
+            format!("Multi-layer perceptron with hidden layers of {units} units and {activation}")
         }
     };
     writeln!(
@@ -63,12 +68,37 @@ fn write_card(
     writeln!(out, "| epochs, at most | {} |", training.epochs)?;
     if let ModelSpec::Mlp { .. } = model {
         writeln!(out, "| batch | {} |", training.batch)?;
-        writeln!(out, "| learning rate | {} |", training.learning_rate)?;
+        let schedule = match training.schedule {
+            Schedule::Constant => "",
+            Schedule::Cosine => ", along a cosine",
+        };
+        writeln!(out, "| learning rate | {}{schedule} |", training.learning_rate)?;
+        match training.optimizer {
+            Optimizer::Adam => writeln!(out, "| optimizer | Adam |")?,
+            Optimizer::Sgd { momentum } => {
+                writeln!(out, "| optimizer | gradient descent, momentum {momentum} |")?;
+            }
+        }
+        if model.dropout() > 0.0 {
+            writeln!(out, "| dropout | {} |", model.dropout())?;
+        }
         writeln!(out, "| seed | {} |", training.seed)?;
     }
     writeln!(out, "| l2 | {} |", training.l2)?;
     if let Some(patience) = training.patience {
         writeln!(out, "| patience | {patience} |")?;
+    }
+    if let Some(column) = &training.weight {
+        writeln!(out, "| rows weighted by | {} |", escaped(column))?;
+    }
+    match &training.class_weights {
+        ClassWeights::Equal => {}
+        ClassWeights::Balanced => writeln!(out, "| class weights | balanced |")?,
+        ClassWeights::Given(given) => {
+            for (class, weight) in given {
+                writeln!(out, "| weight of class {} | {weight} |", escaped(class))?;
+            }
+        }
     }
     writeln!(
         out,

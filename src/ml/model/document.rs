@@ -2,22 +2,66 @@
 //!
 //! Holds nothing about when, where or by whom it was made: the same training gives the same bytes.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// The version of the folder's format that this code writes and reads.
 pub(crate) const FORMAT: u32 = 1;
 
 /// The kind of model, with what shapes it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
 pub enum ModelSpec {
     /// Logistic regression: softmax over more than two classes.
     Logistic,
-    /// A multi-layer perceptron with relu between its layers.
+    /// A multi-layer perceptron.
     Mlp {
         /// Units of each hidden layer, first to last.
         hidden: Vec<u32>,
+        /// What stands between its layers.
+        #[serde(default)]
+        activation: Activation,
+        /// Share of each hidden layer's units that a training step leaves out, at least 0 and below 1.
+        #[serde(default)]
+        dropout: f64,
     },
+}
+
+/// What a hidden layer does to its sums.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Activation {
+    /// The larger of the sum and 0.
+    #[default]
+    Relu,
+    /// The Gaussian error linear unit, as `docs/numerics.md` defines it.
+    Gelu,
+}
+
+/// How a training step moves the weights.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
+pub enum Optimizer {
+    /// Adam (Kingma and Ba, 2015), with their β₁, β₂ and ε.
+    #[default]
+    Adam,
+    /// Gradient descent.
+    Sgd {
+        /// Share of the last step that the next one keeps, at least 0 and below 1.
+        momentum: f64,
+    },
+}
+
+/// How the learning rate goes on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Schedule {
+    /// It stays.
+    #[default]
+    Constant,
+    /// It falls to 0 along half a cosine over all steps of all epochs.
+    Cosine,
 }
 
 impl ModelSpec {
@@ -25,7 +69,23 @@ impl ModelSpec {
     pub fn hidden(&self) -> &[u32] {
         match self {
             ModelSpec::Logistic => &[],
-            ModelSpec::Mlp { hidden } => hidden,
+            ModelSpec::Mlp { hidden, .. } => hidden,
+        }
+    }
+
+    /// What stands between its layers, if there are several.
+    pub fn activation(&self) -> Activation {
+        match self {
+            ModelSpec::Logistic => Activation::default(),
+            ModelSpec::Mlp { activation, .. } => *activation,
+        }
+    }
+
+    /// Share of each hidden layer's units that a training step leaves out.
+    pub fn dropout(&self) -> f64 {
+        match self {
+            ModelSpec::Logistic => 0.0,
+            ModelSpec::Mlp { dropout, .. } => *dropout,
         }
     }
 }
@@ -38,14 +98,39 @@ pub struct Hyperparameters {
     pub epochs: u32,
     /// Rows in one step (`mlp` only).
     pub batch: u32,
-    /// Adam's step size (`mlp` only).
+    /// The optimiser's step size (`mlp` only).
     pub learning_rate: f64,
+    /// How a step moves the weights (`mlp` only).
+    #[serde(default)]
+    pub optimizer: Optimizer,
+    /// How the learning rate goes on (`mlp` only).
+    #[serde(default)]
+    pub schedule: Schedule,
     /// Strength of the penalty `l2 / (2 · rows) · ‖weights‖²`, biases excluded.
     pub l2: f64,
     /// Names the initial weights and the order of the rows (`mlp` only).
     pub seed: u64,
     /// Epochs without a better validation loss after which training ends.
     pub patience: Option<u32>,
+    /// The column that says how much each row counts.
+    #[serde(default)]
+    pub weight: Option<String>,
+    /// How much each class counts.
+    #[serde(default)]
+    pub class_weights: ClassWeights,
+}
+
+/// How much the rows of each class count in the loss.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClassWeights {
+    /// All rows alike.
+    #[default]
+    Equal,
+    /// Each class as much as any other, whatever its number of rows.
+    Balanced,
+    /// So much each row of a class; of one that is not named, 1.
+    Given(BTreeMap<String, f64>),
 }
 
 /// A part of the data that a model has seen.
@@ -119,6 +204,9 @@ impl Document {
         }
         if self.model.hidden().contains(&0) {
             return Some("a hidden layer has no units".to_owned());
+        }
+        if !(0.0..1.0).contains(&self.model.dropout()) {
+            return Some("`dropout` must be at least 0 and below 1".to_owned());
         }
         let parts = [Some(&self.train), self.valid.as_ref()];
         if parts.into_iter().flatten().any(|part| part.rows.len() != self.classes.len()) {

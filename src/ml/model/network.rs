@@ -3,9 +3,11 @@
 //! Unaware of names, files and training.
 
 use kiln_kernels::{
-    Cpu, Matrix, Start, product, relu, sigmoid, sigmoid_cross_entropy, softmax_cross_entropy,
-    softmax_rows,
+    Cpu, Matrix, Start, gelu_forward, product, relu, sigmoid, sigmoid_cross_entropy,
+    softmax_cross_entropy, softmax_rows,
 };
+
+use super::document::Activation;
 
 /// Rows that go through the layers at a time when only the result is wanted: bounds memory.
 pub(crate) const BLOCK: usize = 4096;
@@ -30,10 +32,11 @@ pub(crate) enum Head {
     Softmax(usize),
 }
 
-/// Layers with relu between them, and a head.
+/// Layers with an activation between them, and a head.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Network {
     pub(crate) layers: Vec<Layer>,
+    pub(crate) activation: Activation,
     pub(crate) head: Head,
 }
 
@@ -101,6 +104,16 @@ impl Head {
     }
 }
 
+impl Activation {
+    /// Replaces sums by what goes into the next layer.
+    pub(crate) fn apply(self, cpu: &Cpu, values: &mut [f32]) {
+        match self {
+            Activation::Relu => relu(cpu, values),
+            Activation::Gelu => gelu_forward(cpu, values),
+        }
+    }
+}
+
 impl Layer {
     /// `y = x · weight + bias` for rows of `x`.
     pub(crate) fn forward(&self, cpu: &Cpu, x: &[f32]) -> Vec<f32> {
@@ -124,7 +137,7 @@ impl Network {
         for block in x.chunks(BLOCK * self.inputs()) {
             let mut values = self.layers[0].forward(cpu, block);
             for layer in &self.layers[1..] {
-                relu(cpu, &mut values);
+                self.activation.apply(cpu, &mut values);
                 values = layer.forward(cpu, &values);
             }
             logits.append(&mut values);

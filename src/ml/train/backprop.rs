@@ -1,14 +1,17 @@
 //! Losses and gradients of a network on some rows.
 
-use kiln_kernels::{Cpu, Matrix, Start, column_sums, product, relu, relu_backward};
+use kiln_kernels::{
+    Cpu, Dropout, Matrix, Start, column_sums, gelu_backward, product, relu_backward,
+};
 
 use super::data::Examples;
+use crate::model::Activation;
 use crate::model::network::{BLOCK, Layer, Network};
 
 /// Sums over rows.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Tally {
-    /// Sum of the rows' cross entropies, rows ascending.
+    /// Sum of the rows' cross entropies, each times its row's weight, rows ascending.
     pub(crate) loss: f64,
     /// Rows that are classified rightly.
     pub(crate) hits: usize,
@@ -44,14 +47,35 @@ impl Tally {
 pub(crate) fn score(cpu: &Cpu, network: &Network, examples: &Examples) -> Tally {
     let mut tally = Tally::default();
     let blocks = examples.x.chunks(BLOCK * network.inputs());
-    for (x, labels) in blocks.zip(examples.labels.chunks(BLOCK)) {
+    for (index, (x, labels)) in blocks.zip(examples.labels.chunks(BLOCK)).enumerate() {
         let mut logits = network.logits(cpu, x);
         let hits = network.head.hits(&logits, labels);
         let mut losses = vec![0.0; labels.len()];
         network.head.cross_entropy(cpu, &mut logits, labels, 1.0, &mut losses);
+        if let Some(weights) = &examples.weights {
+            weigh(&mut losses, &weights[index * BLOCK..][..labels.len()]);
+        }
         tally.add(Tally::of(&losses, hits));
     }
     tally
+}
+
+/// Multiplies each row of `values` by its weight.
+fn weigh(values: &mut [f32], weights: &[f32]) {
+    let width = values.len() / weights.len().max(1);
+    for (row, weight) in values.chunks_exact_mut(width.max(1)).zip(weights) {
+        row.iter_mut().for_each(|value| *value *= weight);
+    }
+}
+
+/// Rows of a training step.
+#[derive(Clone, Copy)]
+pub(crate) struct Batch<'a> {
+    /// rows × features.
+    pub(crate) x: &'a [f32],
+    pub(crate) labels: &'a [u32],
+    /// How much each row counts, if not all alike.
+    pub(crate) weights: Option<&'a [f32]>,
 }
 
 /// The gradient of one layer's weights and biases, shaped like them.
@@ -61,39 +85,66 @@ pub(crate) struct LayerGradient {
     pub(crate) bias: Vec<f32>,
 }
 
-/// The gradient of `scale · Σ cross entropy` over the rows of `x`, layer by layer, and their sums.
+/// The way of a batch through one hidden layer.
+struct Hidden {
+    /// What the activation was given, where its derivative needs that.
+    sums: Option<Vec<f32>>,
+    /// What went on to the next layer.
+    values: Vec<f32>,
+}
+
+/// The gradient of `scale · Σ weight · cross entropy` over a batch, layer by layer, and the batch's sums. `dropout` has one
+/// mask for each hidden layer, or none at all.
 pub(crate) fn gradient(
     cpu: &Cpu,
     network: &Network,
-    x: &[f32],
-    labels: &[u32],
+    batch: Batch<'_>,
     scale: f32,
+    dropout: &[Dropout],
 ) -> (Vec<LayerGradient>, Tally) {
-    let mut outputs: Vec<Vec<f32>> = Vec::with_capacity(network.layers.len());
+    let Batch { x, labels, weights } = batch;
+    let mut passed: Vec<Hidden> = Vec::with_capacity(network.layers.len());
+    let mut delta = Vec::new();
     for (index, layer) in network.layers.iter().enumerate() {
-        let mut values = layer.forward(cpu, outputs.last().map_or(x, Vec::as_slice));
-        if index + 1 < network.layers.len() {
-            relu(cpu, &mut values);
+        let mut values = layer.forward(cpu, passed.last().map_or(x, |below| &below.values));
+        if index + 1 == network.layers.len() {
+            delta = values;
+            break;
         }
-        outputs.push(values);
+        let sums = (network.activation == Activation::Gelu).then(|| values.clone());
+        network.activation.apply(cpu, &mut values);
+        if let Some(mask) = dropout.get(index) {
+            mask.apply(cpu, &mut values);
+        }
+        passed.push(Hidden { sums, values });
     }
-    let mut delta = outputs.pop().unwrap_or_default();
     let hits = network.head.hits(&delta, labels);
     let mut losses = vec![0.0; labels.len()];
     network.head.cross_entropy(cpu, &mut delta, labels, scale, &mut losses);
+    if let Some(weights) = weights {
+        weigh(&mut losses, weights);
+        weigh(&mut delta, weights);
+    }
     let mut gradients = Vec::with_capacity(network.layers.len());
     for layer in network.layers.iter().rev() {
         // What went into this layer: the activations below, or the rows themselves.
-        let below = outputs.pop();
-        let input = below.as_deref().unwrap_or(x);
+        let below = passed.pop();
+        let input = below.as_ref().map_or(x, |below| &below.values);
         gradients.push(layer_gradient(cpu, layer, input, &delta, labels.len()));
-        if let Some(activation) = &below {
+        if let Some(Hidden { sums, values }) = below {
             let weight = Matrix::new(&layer.weight, layer.inputs, layer.outputs);
             let above = Matrix::new(&delta, labels.len(), layer.outputs);
-            let mut passed = vec![0.0; labels.len() * layer.inputs];
-            product(cpu, above, weight.transposed(), Start::Zero, &mut passed);
-            relu_backward(cpu, activation, &mut passed);
-            delta = passed;
+            let mut back = vec![0.0; values.len()];
+            product(cpu, above, weight.transposed(), Start::Zero, &mut back);
+            if let Some(mask) = dropout.get(passed.len()) {
+                mask.apply(cpu, &mut back);
+            }
+            match sums {
+                // What was dropped is 0, and so is its gradient by now.
+                None => relu_backward(cpu, &values, &mut back),
+                Some(sums) => gelu_backward(cpu, &sums, &mut back),
+            }
+            delta = back;
         }
     }
     gradients.reverse();
@@ -131,11 +182,21 @@ mod tests {
     /// Every partial derivative against a central difference of the loss.
     #[test]
     fn gradients_are_the_losss_derivatives() {
-        for (sizes, head) in [
-            (vec![3, 1], Head::Sigmoid),
-            (vec![3, 4, 5, 1], Head::Sigmoid),
-            (vec![3, 6, 4], Head::Softmax(4)),
+        let masks = |sizes: &[usize]| -> Vec<Dropout> {
+            let hidden = 0..sizes.len() as u64 - 2;
+            hidden.map(|layer| Dropout::new(Philox::new(5, layer), 0.3)).collect()
+        };
+        for (sizes, head, activation, weights, drops) in [
+            (vec![3, 1], Head::Sigmoid, Activation::Relu, false, false),
+            (vec![3, 4, 5, 1], Head::Sigmoid, Activation::Relu, false, false),
+            (vec![3, 6, 4], Head::Softmax(4), Activation::Relu, true, false),
+            (vec![3, 6, 4], Head::Softmax(4), Activation::Gelu, false, false),
+            (vec![3, 4, 5, 1], Head::Sigmoid, Activation::Gelu, true, true),
+            (vec![3, 4, 5, 1], Head::Sigmoid, Activation::Relu, false, true),
         ] {
+            let dropout = if drops { masks(&sizes) } else { Vec::new() };
+            let own: Vec<f32> = (0..20).map(|row| 0.25 * (1 + row % 5) as f32).collect();
+            let weights = weights.then_some(own.as_slice());
             let layer = |(index, pair): (usize, &[usize])| Layer {
                 inputs: pair[0],
                 outputs: pair[1],
@@ -143,12 +204,13 @@ mod tests {
                 bias: filled(pair[1], 2 * index as u64 + 1),
             };
             let layers = sizes.windows(2).enumerate().map(layer).collect();
-            let mut network = Network { layers, head };
+            let mut network = Network { layers, activation, head };
             let (x, classes) = (filled(3 * 20, 99), head.outputs().max(2) as u32);
             let labels: Vec<u32> = (0..20).map(|i| i % classes).collect();
             let cpu = Cpu::new(Threads(1));
-            let (gradients, _) = gradient(&cpu, &network, &x, &labels, 1.0);
-            let loss = |network: &Network| gradient(&cpu, network, &x, &labels, 1.0).1.loss;
+            let batch = Batch { x: &x, labels: &labels, weights };
+            let (gradients, _) = gradient(&cpu, &network, batch, 1.0, &dropout);
+            let loss = |network: &Network| gradient(&cpu, network, batch, 1.0, &dropout).1.loss;
             let step = 1.0 / 256.0;
             for (l, layer) in gradients.iter().enumerate() {
                 for place in 0..layer.weight.len() + layer.bias.len() {
@@ -172,7 +234,7 @@ mod tests {
                     };
                     assert!(
                         (slope - f64::from(got)).abs() < 0.02,
-                        "{head:?} {l} {place}: {slope} {got}"
+                        "{head:?} {activation:?} {l} {place}: {slope} {got}"
                     );
                 }
             }

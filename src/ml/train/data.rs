@@ -4,7 +4,9 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::Part;
+use super::backprop::Batch;
+use super::weights::{self, WeightError};
+use crate::model::{ClassWeights, Part};
 use crate::nearest::suggestion;
 use crate::preprocess::{RangeError, Standardisation, matrix};
 use crate::request::{Input, KindError};
@@ -125,6 +127,9 @@ pub enum DataError {
         /// The nearest column of `train`, or the list.
         help: String,
     },
+    /// Weights that make no sense.
+    #[error(transparent)]
+    Weight(#[from] WeightError),
     /// Values that cannot be standardised.
     #[error("in `train`: {0}")]
     Range(#[from] RangeError),
@@ -137,6 +142,8 @@ pub(crate) struct Examples {
     pub(crate) x: Vec<f32>,
     /// One index into the classes a row.
     pub(crate) labels: Vec<u32>,
+    /// How much each row counts, 1 on average, if not all alike.
+    pub(crate) weights: Option<Vec<f32>>,
     /// What the model remembers of it.
     pub(crate) part: Part,
 }
@@ -159,12 +166,15 @@ pub(crate) struct Wanted<'a> {
     pub(crate) label: &'a str,
     pub(crate) positive: Option<&'a str>,
     pub(crate) ignore: &'a [String],
+    /// The column that says how much each row counts.
+    pub(crate) weight: Option<&'a str>,
+    pub(crate) class_weights: &'a ClassWeights,
 }
 
 impl Data {
     /// Reads and checks both parts.
     pub(crate) fn read(wanted: Wanted<'_>) -> Result<Data, DataError> {
-        let Wanted { train, valid, label, positive, ignore } = wanted;
+        let Wanted { train, valid, label, positive, ignore, weight, class_weights } = wanted;
         let train_table = read("train", train)?;
         if ignore.iter().any(|name| name == label) {
             return Err(DataError::LabelIgnored { label: label.to_owned() });
@@ -172,11 +182,17 @@ impl Data {
         for name in ignore {
             train_table.column(name).map_err(|source| DataError::Ignore { source })?;
         }
+        if let Some(name) = weight.filter(|name| *name == label || ignore.iter().any(|i| i == name))
+        {
+            return Err(WeightError::Taken { column: name.to_owned() }.into());
+        }
         let texts = labels("train", &train_table, label)?;
         let features: Vec<String> = train_table
             .columns()
             .iter()
-            .filter(|name| *name != label && !ignore.contains(name))
+            .filter(|name| {
+                *name != label && Some(name.as_str()) != weight && !ignore.contains(name)
+            })
             .cloned()
             .collect();
         if features.is_empty() {
@@ -185,8 +201,11 @@ impl Data {
         let classes = classes(&texts, label, positive)?;
         let rows = numbers("train", &train_table, &features)?;
         let standardisation = Standardisation::fit(&rows, &features)?;
-        let indices = texts.iter().filter_map(|text| index(&classes, text)).collect();
-        let train = Examples::new(standardisation.apply(&rows), indices, train, classes.len());
+        let indices: Vec<u32> = texts.iter().filter_map(|text| index(&classes, text)).collect();
+        let shares = weights::of_classes(class_weights, &classes, &indices)?;
+        let own = weights::of_rows("train", &train_table, weight, shares.as_deref(), &indices)?;
+        let x = standardisation.apply(&rows);
+        let train = Examples::new(x, indices, own, train, classes.len());
         let valid = match valid {
             None => None,
             Some(input) => {
@@ -198,8 +217,9 @@ impl Data {
                     return Err(DataError::ExtraColumn { name: name.clone(), help });
                 }
                 let indices = seen_labels(&table, label, &classes)?;
-                let rows = numbers("valid", &table, &features)?;
-                Some(Examples::new(standardisation.apply(&rows), indices, input, classes.len()))
+                let own = weights::of_rows("valid", &table, weight, shares.as_deref(), &indices)?;
+                let x = standardisation.apply(&numbers("valid", &table, &features)?);
+                Some(Examples::new(x, indices, own, input, classes.len()))
             }
         };
         Ok(Data { features, classes, standardisation, train, valid })
@@ -207,12 +227,23 @@ impl Data {
 }
 
 impl Examples {
-    fn new(x: Vec<f32>, labels: Vec<u32>, input: &Input, classes: usize) -> Examples {
+    fn new(
+        x: Vec<f32>,
+        labels: Vec<u32>,
+        weights: Option<Vec<f32>>,
+        input: &Input,
+        classes: usize,
+    ) -> Examples {
         let mut rows = vec![0; classes];
         for &label in &labels {
             rows[label as usize] += 1;
         }
-        Examples { x, labels, part: Part { digest: input.digest.clone(), rows } }
+        Examples { x, labels, weights, part: Part { digest: input.digest.clone(), rows } }
+    }
+
+    /// All rows at once.
+    pub(crate) fn all(&self) -> Batch<'_> {
+        Batch { x: &self.x, labels: &self.labels, weights: self.weights.as_deref() }
     }
 
     /// How many rows there are.

@@ -113,7 +113,7 @@ impl Objective<'_> {
         let examples = &self.data.train;
         let rows = examples.rows() as f64;
         let scale = 1.0 / examples.rows() as f32;
-        let (gradients, tally) = gradient(self.cpu, network, &examples.x, &examples.labels, scale);
+        let (gradients, tally) = gradient(self.cpu, network, examples.all(), scale, &[]);
         let penalty = self.l2 / rows;
         let mut slope = Vec::with_capacity(parameters.len());
         let mut squares = 0.0;

@@ -1,20 +1,22 @@
-//! A multi-layer perceptron: mini-batches in a keyed order, Adam.
+//! A multi-layer perceptron: mini-batches in a keyed order.
 
 use std::io::Write;
 
-use kiln_kernels::{Adam, AdamState, Cpu, Order, Philox, power};
+use kiln_kernels::{Cpu, Dropout, Order, Philox};
 
-use super::backprop::{LayerGradient, Tally, gradient, score};
+use super::backprop::{Batch, Tally, gradient, score};
 use super::course::{Course, Epoch, FitError, Keep};
 use super::data::{Data, Examples};
+use super::optimiser::Optimiser;
 use crate::model::Hyperparameters;
-use crate::model::network::{Layer, Network};
+use crate::model::network::Network;
 
-const BETA1: f32 = 0.9;
-const BETA2: f32 = 0.999;
-const EPSILON: f32 = 1e-8;
 /// Philox streams below this hold initial weights, one a layer; from here on the orders of epochs.
 const ORDERS: u64 = 1 << 32;
+/// And from here on what is dropped: for each hidden layer, one stream a step.
+const DROPPED: u64 = 1 << 63;
+/// More steps than a training takes.
+const STEPS: u64 = 1 << 48;
 
 /// Trains `network`, whose weights are set here, and gives its course; `network` ends with the
 /// weights of the kept epoch.
@@ -23,6 +25,7 @@ pub(crate) fn fit(
     network: &mut Network,
     data: &Data,
     training: &Hyperparameters,
+    dropout: f64,
     log: &mut dyn Write,
 ) -> Result<Course, FitError> {
     initialise(network, training.seed);
@@ -32,7 +35,8 @@ pub(crate) fn fit(
     for number in 1..=training.epochs {
         let batch = training.batch as usize;
         let order = order(cpu, training.seed, number, data.train.rows());
-        let train = pass(cpu, network, &data.train, batch, &order, &mut optimiser);
+        let masks = Masks { seed: training.seed, rate: dropout, layers: network.layers.len() - 1 };
+        let train = pass(cpu, network, &data.train, batch, &order, masks, &mut optimiser);
         let valid = data.valid.as_ref().map(|valid| score(cpu, network, valid));
         let finite = train.loss.is_finite() && valid.is_none_or(|tally| tally.loss.is_finite());
         if !finite || !network.is_finite() {
@@ -76,6 +80,25 @@ fn order(cpu: &Cpu, seed: u64, epoch: u32, rows: usize) -> Vec<u32> {
     order
 }
 
+/// Which units each step leaves out.
+#[derive(Clone, Copy)]
+struct Masks {
+    seed: u64,
+    rate: f64,
+    layers: usize,
+}
+
+impl Masks {
+    /// One for each hidden layer, or none at all.
+    fn of_step(self, step: u64) -> Vec<Dropout> {
+        if self.rate == 0.0 {
+            return Vec::new();
+        }
+        let stream = |layer: usize| Philox::new(self.seed, DROPPED + layer as u64 * STEPS + step);
+        (0..self.layers).map(|layer| Dropout::new(stream(layer), self.rate)).collect()
+    }
+}
+
 /// One pass over the training part; the sums are those that the batches saw on their way.
 fn pass(
     cpu: &Cpu,
@@ -83,58 +106,28 @@ fn pass(
     examples: &Examples,
     batch: usize,
     order: &[u32],
+    masks: Masks,
     optimiser: &mut Optimiser,
 ) -> Tally {
     let width = network.inputs();
     let mut tally = Tally::default();
-    let (mut x, mut labels) = (Vec::new(), Vec::new());
+    let (mut x, mut labels, mut weights) = (Vec::new(), Vec::new(), Vec::new());
     for rows in order.chunks(batch) {
         x.clear();
         labels.clear();
+        weights.clear();
         for &row in rows {
             let row = row as usize;
             x.extend_from_slice(&examples.x[row * width..(row + 1) * width]);
             labels.push(examples.labels[row]);
+            weights.extend(examples.weights.as_ref().map(|weights| weights[row]));
         }
-        let (gradients, part) = gradient(cpu, network, &x, &labels, 1.0 / rows.len() as f32);
+        let weights = examples.weights.as_ref().map(|_| weights.as_slice());
+        let batch = Batch { x: &x, labels: &labels, weights };
+        let (scale, dropout) = (1.0 / rows.len() as f32, masks.of_step(optimiser.steps()));
+        let (gradients, part) = gradient(cpu, network, batch, scale, &dropout);
         tally.add(part);
         optimiser.step(cpu, network, &gradients);
     }
     tally
-}
-
-/// Adam's moments for each layer, and where it stands.
-struct Optimiser {
-    weights: Vec<(AdamState, AdamState)>,
-    learning_rate: f64,
-    decay: f32,
-    /// Steps that were taken.
-    steps: u64,
-}
-
-impl Optimiser {
-    fn new(network: &Network, training: &Hyperparameters, rows: usize) -> Optimiser {
-        let states =
-            |layer: &Layer| (AdamState::new(layer.weight.len()), AdamState::new(layer.bias.len()));
-        Optimiser {
-            weights: network.layers.iter().map(states).collect(),
-            learning_rate: training.learning_rate,
-            decay: (training.l2 / rows as f64) as f32,
-            steps: 0,
-        }
-    }
-
-    fn step(&mut self, cpu: &Cpu, network: &mut Network, gradients: &[LayerGradient]) {
-        self.steps += 1;
-        let left = |beta: f32| 1.0 - power(f64::from(beta), self.steps);
-        let corrected = left(BETA2).sqrt() / left(BETA1);
-        let step = (self.learning_rate * corrected) as f32;
-        let adam = Adam { step, beta1: BETA1, beta2: BETA2, epsilon: EPSILON, decay: self.decay };
-        let unpenalised = Adam { decay: 0.0, ..adam };
-        let layers = network.layers.iter_mut().zip(gradients).zip(&mut self.weights);
-        for ((layer, gradient), (weight, bias)) in layers {
-            adam.apply(cpu, &mut layer.weight, &gradient.weight, weight);
-            unpenalised.apply(cpu, &mut layer.bias, &gradient.bias, bias);
-        }
-    }
 }
