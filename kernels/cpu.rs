@@ -3,6 +3,8 @@
 //! Work is cut between threads by output rows, never inside a chain, so neither choice can reach a
 //! result. This module is unaware of what the kernels compute.
 
+use std::sync::Mutex;
+
 use crate::arithmetic::{Arithmetic, Emulated, Fused, WideFused};
 
 /// How many threads a kernel may use; 0 counts as 1.
@@ -88,6 +90,48 @@ impl Cpu {
             #[cfg(not(target_arch = "x86_64"))]
             Isa::Avx2 | Isa::Avx512 => baseline(kernel),
         }
+    }
+
+    /// How many threads a kernel may use.
+    pub(crate) fn threads(&self) -> usize {
+        self.threads
+    }
+
+    /// Carries out every task, on all threads; the answers come in the tasks' order.
+    pub(crate) fn each<T: Send, R: Send>(
+        &self,
+        tasks: Vec<T>,
+        body: impl Fn(T) -> R + Sync,
+    ) -> Vec<R> {
+        let threads = self.threads.min(tasks.len());
+        if threads <= 1 {
+            return tasks.into_iter().map(body).collect();
+        }
+        let count = tasks.len();
+        let queue = Mutex::new(tasks.into_iter().enumerate());
+        let work = || {
+            let mut done = Vec::new();
+            loop {
+                let next = queue.lock().expect("no task panics while the queue is held").next();
+                let Some((index, task)) = next else { return done };
+                done.push((index, body(task)));
+            }
+        };
+        let mut answers: Vec<Option<R>> = (0..count).map(|_| None).collect();
+        std::thread::scope(|scope| {
+            let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+            let mut put = |done: Vec<(usize, R)>| {
+                done.into_iter().for_each(|(index, answer)| answers[index] = Some(answer));
+            };
+            put(work());
+            for other in others {
+                match other.join() {
+                    Ok(done) => put(done),
+                    Err(panic) => std::panic::resume_unwind(panic),
+                }
+            }
+        });
+        answers.into_iter().map(|answer| answer.expect("every task was carried out")).collect()
     }
 
     /// How many rows each thread gets, if `rows` rows cost `work` multiply-adds each. A multiple of

@@ -26,6 +26,7 @@ mod random;
 mod reduce;
 mod scalar;
 mod sgd;
+pub mod trees;
 
 pub use adam::{Adam, AdamState};
 pub use cpu::{Cpu, Isa, Threads};
