@@ -121,8 +121,9 @@ pub fn link(wish: &Wanted<'_>) -> Result<Vec<PathBuf>, Failure> {
     if let Some(known) = &wish.known {
         prune(&owned, &folder, &wanted, known, wish.whole).map_err(blocked)?;
     }
+    let mut ready = None;
     for (link, target) in &wanted {
-        place(&owned, &folder.join(link), target).map_err(blocked)?;
+        place(&owned, &folder.join(link), target, &mut ready).map_err(blocked)?;
     }
     let here = std::env::current_dir().unwrap_or_default();
     Ok(shown
@@ -179,11 +180,26 @@ fn is_object(path: &Path) -> bool {
         && digest.parse::<kiln_cache::Digest>().is_ok()
 }
 
-fn place(owned: &Owned<'_>, link: &Path, target: &Path) -> Result<(), Blocked> {
-    if fs::read_link(link).is_ok_and(|current| current == target) {
+/// Makes a link, or makes it lead elsewhere. `ready` is a folder that is known to be one of the user's.
+fn place(
+    owned: &Owned<'_>,
+    link: &Path,
+    target: &Path,
+    ready: &mut Option<PathBuf>,
+) -> Result<(), Blocked> {
+    let current = fs::read_link(link);
+    if current.as_ref().is_ok_and(|current| current == target) {
         return Ok(());
     }
     let io = |source| Blocked::Io { path: link.to_owned(), source };
+    let is_free = current.is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+    // What comes in between is seen below.
+    if is_free
+        && ready.as_deref() == link.parent()
+        && std::os::unix::fs::symlink(target, link).is_ok()
+    {
+        return Ok(());
+    }
     if link.symlink_metadata().is_ok() && !owned.is_ours(link) {
         return Err(Blocked::NotOurs(link.to_owned()));
     }
@@ -200,6 +216,7 @@ fn place(owned: &Owned<'_>, link: &Path, target: &Path) -> Result<(), Blocked> {
         return Err(Blocked::NotAFolder(taken.to_owned()));
     }
     fs::create_dir_all(folder).map_err(io)?;
+    *ready = Some(folder.to_owned());
     let name = link.file_name().unwrap_or_default().to_string_lossy();
     // The time keeps two processes apart whose numbers are the same, in containers for instance.
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
