@@ -7,9 +7,11 @@
 use crate::codec;
 use crate::digest::Digest;
 use crate::directory;
+use crate::look::Look;
 use crate::object::Object;
 use crate::realisation::{MAGIC, Realisation, VERSION};
 use crate::roots;
+use crate::stat_cache::{self, Row};
 use crate::tombstone;
 
 /// A frame as it lies on disk.
@@ -59,6 +61,23 @@ pub fn tombstones(payload: &[u8]) {
     assert_eq!(tombstone::decode(&tombstone::encode(&read)), read);
 }
 
+/// A row of the stat cache whose frame's checksum holds: it is believed of the file alone that it tells, and of that only
+/// if the file's times were settled.
+pub fn stat_row(payload: &[u8]) {
+    let frame = codec::sealed(stat_cache::MAGIC, stat_cache::VERSION, payload);
+    let Ok(row) = codec::decode::<Row>(stat_cache::MAGIC, stat_cache::VERSION, &frame) else {
+        return;
+    };
+    let again = codec::encode(stat_cache::MAGIC, stat_cache::VERSION, &row);
+    assert_eq!(again, frame, "a row has one encoding");
+    let mut look = Look { identity: row.identity, executable: true };
+    let settled = row.identity.settled_before(row.taken_ns, row.margin_ns);
+    let found = stat_cache::read(&frame, &look);
+    assert_eq!(found.map(|found| found.digest), settled.then_some(row.digest));
+    look.identity.ino = look.identity.ino.wrapping_add(1);
+    assert!(stat_cache::read(&frame, &look).is_none(), "that is another file");
+}
+
 /// Names of objects and digests.
 pub fn names(text: &str) {
     if let Ok(digest) = text.parse::<Digest>() {
@@ -76,6 +95,7 @@ mod tests {
     use super::*;
     use crate::directory::DirectoryError;
     use crate::item::Item;
+    use crate::look::FileIdentity;
     use crate::realisation::{Cost, Determinism, Isolation, Output, Verdict};
     use crate::roots::Root;
     use crate::tombstone::Cause;
@@ -319,6 +339,22 @@ mod tests {
             .samples([&sample[..], deep.as_bytes(), bare.as_bytes()])
             .words(JSON)
             .bytes(root);
+    }
+
+    #[test]
+    fn no_row_of_the_stat_cache_makes_the_reader_break_its_word() {
+        let rows = [0, 1_700_000_000_000_000_000].map(|time| {
+            let identity = FileIdentity { dev: 1, ino: 2, size: 3, mtime_ns: time, ctime_ns: time };
+            let row = Row {
+                identity,
+                taken_ns: time.saturating_mul(2),
+                margin_ns: 20_000_000,
+                digest: Digest::of(b"x"),
+            };
+            payload(&codec::encode(stat_cache::MAGIC, stat_cache::VERSION, &row))
+        });
+        let extremes = [i64::MIN, -1, i64::MAX].map(i64::to_le_bytes);
+        Fuzz::new("stat row").samples(rows).words(extremes).bytes(stat_row);
     }
 
     #[test]

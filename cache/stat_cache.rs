@@ -14,19 +14,19 @@ use crate::look::{FileIdentity, Look};
 use crate::source::{FileDigest, Trust};
 use crate::store::Store;
 
-const MAGIC: [u8; 4] = *b"KLNS";
-const VERSION: u32 = 1;
+pub(crate) const MAGIC: [u8; 4] = *b"KLNS";
+pub(crate) const VERSION: u32 = 1;
 
 /// So many rows wait in memory at most.
 const WAITING: usize = 1 << 16;
 
 /// A row of the stat cache.
-#[derive(Debug, Serialize, Deserialize)]
-struct Row {
-    identity: FileIdentity,
-    taken_ns: i64,
-    margin_ns: i64,
-    digest: Digest,
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Row {
+    pub(crate) identity: FileIdentity,
+    pub(crate) taken_ns: i64,
+    pub(crate) margin_ns: i64,
+    pub(crate) digest: Digest,
 }
 
 fn key(identity: &FileIdentity) -> StatKey {
@@ -36,7 +36,7 @@ fn key(identity: &FileIdentity) -> StatKey {
     key
 }
 
-fn read(row: &[u8], look: &Look) -> Option<FileDigest> {
+pub(crate) fn read(row: &[u8], look: &Look) -> Option<FileDigest> {
     let row: Row = codec::decode(MAGIC, VERSION, row).ok()?;
     let identity = look.identity;
     let good = row.identity == identity && identity.settled_before(row.taken_ns, row.margin_ns);

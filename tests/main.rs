@@ -17,7 +17,6 @@ mod memo;
 mod mischief;
 mod oracle;
 mod recipe;
-mod recipes;
 mod scheduling;
 mod steps;
 mod structure;

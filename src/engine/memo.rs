@@ -6,6 +6,9 @@
 //! was seen, and what is asked for is there: then a build would have nothing to do. It is derived; one that is lost or
 //! damaged costs the time of an ordinary build. Unaware of links and of what is printed.
 
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
+
 use std::{
     fs, io,
     path::{Path, PathBuf},
@@ -198,6 +201,17 @@ struct Sight {
     noted: Vec<(String, Digest)>,
 }
 
+/// The memo that these bytes are, if they are a sound one.
+fn memo_of(bytes: &[u8]) -> Option<Memo> {
+    let memo: Memo = codec::decode(MAGIC, VERSION, bytes).ok()?;
+    let rows = memo.records.0.len().is_multiple_of(Memo::ROW);
+    (rows && memo.names.lines().count() >= memo.len()).then_some(memo)
+}
+
+fn sight_of(bytes: &[u8]) -> Option<Sight> {
+    codec::decode(SIGHT_MAGIC, VERSION, bytes).ok()
+}
+
 /// The place of one question's memo in a store.
 #[derive(Debug)]
 pub struct Slot<'a> {
@@ -226,17 +240,9 @@ impl<'a> Slot<'a> {
 
     /// The memo in this slot, if there is one that can be read.
     pub fn find(&self) -> Option<Found> {
-        let memo: Memo = codec::decode(MAGIC, VERSION, &fs::read(&self.path).ok()?).ok()?;
-        if !memo.records.0.len().is_multiple_of(Memo::ROW)
-            || memo.names.lines().count() < memo.len()
-        {
-            return None;
-        }
-        let sight = fs::read(self.sight_path())
-            .ok()
-            .and_then(|bytes| codec::decode(SIGHT_MAGIC, VERSION, &bytes).ok())
-            .unwrap_or_default();
-        Some(Found { memo, sight })
+        let memo = memo_of(&fs::read(&self.path).ok()?)?;
+        let sight = fs::read(self.sight_path()).ok().and_then(|bytes| sight_of(&bytes));
+        Some(Found { memo, sight: sight.unwrap_or_default() })
     }
 
     /// Whether every record of the memo is in force. A look at each is remembered, so that the next one is cheap.

@@ -105,3 +105,23 @@ impl Outside {
             && sources()
     }
 }
+
+#[cfg(test)]
+impl Outside {
+    /// One of each sort.
+    pub(crate) fn sample() -> Self {
+        let object = Object::program(kiln_cache::Digest::of(b"s"));
+        Self {
+            sources: vec![
+                (Origin::Path("data.csv".into()), Some(object)),
+                (Origin::Glob("*.x".into()), None),
+            ],
+            files: vec![(vec!["*.py".into()], [("a.py".into(), object)].into())],
+            variables: vec![("WHO".into(), Some("me".into())), ("NOBODY".into(), None)],
+            toolchains: vec![(
+                Toolchain::Tools(vec!["sh".into()]),
+                vec![("sh".into(), "1".into())],
+            )],
+        }
+    }
+}

@@ -422,16 +422,27 @@ impl<'a, 'b> Owner<'a, 'b> {
             // looked at first.
             self.agenda.push(step);
         }
+        let maker = |input: Reference| match input {
+            Reference::Output(maker, _) => Some(maker),
+            Reference::Source(_) => None,
+        };
+        // What is read cannot be had; or, behind an alias, it is not known any more what that is.
+        let dead = inputs.iter().find_map(|&input| {
+            let node = |maker: StepId| &self.nodes[maker.index()];
+            let lost = maker(self.origin(input)).filter(|&maker| node(maker).is_dead());
+            let unknown = maker(input).filter(|&m| node(m).is_dead() && node(m).result.is_none());
+            lost.or(unknown)
+        });
+        if let Some(maker) = dead {
+            let name = &self.context.graph.step(maker).name;
+            let reason = format!("`{name}` was needed again and did not succeed");
+            return match self.nodes[step.index()].phase {
+                Phase::Gathering(Purpose::Check(_)) => self.leave_unchecked(step, reason),
+                _ => self.settle(step, Phase::Skipped(reason)),
+            };
+        }
         for input in inputs {
             if let Reference::Output(maker, _) = self.origin(input) {
-                if self.nodes[maker.index()].is_dead() {
-                    let name = &self.context.graph.step(maker).name;
-                    let reason = format!("`{name}` was needed again and did not succeed");
-                    return match self.nodes[step.index()].phase {
-                        Phase::Gathering(Purpose::Check(_)) => self.leave_unchecked(step, reason),
-                        _ => self.settle(step, Phase::Skipped(reason)),
-                    };
-                }
                 self.demand(maker, Demand::Present);
                 let busy = !matches!(self.nodes[maker.index()].phase, Phase::Known);
                 ready &= !busy && self.standing().is_present(input);
@@ -615,7 +626,12 @@ impl<'a, 'b> Owner<'a, 'b> {
     /// Takes steps out of the queue that read what `step` has no more.
     fn hold_back(&mut self, step: StepId) {
         for reader in self.context.graph.step_ids() {
-            let reads = |input: &Reference| matches!(self.origin(*input), Reference::Output(maker, _) if maker == step);
+            // Behind an alias it may be something else that is read: but that is known through `step` alone.
+            let reads = |input: &Reference| {
+                [*input, self.origin(*input)]
+                    .iter()
+                    .any(|input| matches!(input, Reference::Output(maker, _) if *maker == step))
+            };
             let node = &self.nodes[reader.index()];
             if matches!(node.phase, Phase::Queued(_))
                 && self.context.graph.step(reader).inputs.iter().any(reads)

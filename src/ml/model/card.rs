@@ -2,8 +2,7 @@
 
 use std::fmt::Write;
 
-use super::document::{ClassWeights, Document, ModelSpec, Optimizer, Part, Schedule};
-use super::network::Activation;
+use super::document::{Activation, ClassWeights, Document, ModelSpec, Optimizer, Part, Schedule};
 use crate::preprocess::Standardisation;
 
 /// The text of a model folder's `README.md`.
