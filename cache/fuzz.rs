@@ -7,7 +7,7 @@
 use crate::codec;
 use crate::digest::Digest;
 use crate::directory;
-use crate::look::Look;
+use crate::look::{Look, Sort};
 use crate::object::Object;
 use crate::realisation::{MAGIC, Realisation, VERSION};
 use crate::roots;
@@ -70,7 +70,7 @@ pub fn stat_row(payload: &[u8]) {
     };
     let again = codec::encode(stat_cache::MAGIC, stat_cache::VERSION, &row);
     assert_eq!(again, frame, "a row has one encoding");
-    let mut look = Look { identity: row.identity, executable: true };
+    let mut look = Look { sort: Sort::File, identity: row.identity, executable: true };
     let settled = row.identity.settled_before(row.taken_ns, row.margin_ns);
     let found = stat_cache::read(&frame, &look);
     assert_eq!(found.map(|found| found.digest), settled.then_some(row.digest));
