@@ -17,6 +17,7 @@ mod memo;
 mod mischief;
 mod oracle;
 mod recipe;
+mod recipes;
 mod scheduling;
 mod steps;
 mod structure;

@@ -250,3 +250,28 @@ fn the_collector_keeps_what_deployments_name_even_without_its_root() {
         fs::create_dir(project.store().join("roots/generation")).unwrap();
     }
 }
+
+#[test]
+fn a_perceptron_of_every_option_is_trained_and_written_as_onnx() {
+    let project = Project::recipe("tumour");
+    let options = "optimizer = { kind = \"sgd\" }\nschedule = \"cosine\"\nbalance = true\nlearning_rate = 0.05\n";
+    project.edit("kiln.toml", "epochs   = ", &format!("{options}epochs   = "));
+    let options = "kind = \"mlp\", activation = \"gelu\", dropout = 0.1";
+    project.edit("kiln.toml", "kind = \"mlp\"", options);
+    project.edit(
+        "kiln.toml",
+        "[steps.release]",
+        "[steps.onnx]\nbuilder = \"onnx\"\nmodel = \"${quality.model}\"\n\n[steps.release]",
+    );
+    let build = project.build(&[]).exits(0);
+    assert_eq!(build.step("quality")["verdict"], "accepted", "{}", build.step("quality"));
+    let file = fs::read(project.dir().join("result/onnx")).unwrap();
+    for part in ["perimeter", "malignant", "Gemm", "probabilities"] {
+        assert!(file.windows(part.len()).any(|bytes| bytes == part.as_bytes()), "{part}");
+    }
+    let card = fs::read_to_string(project.dir().join("result/release/model/README.md")).unwrap();
+    assert!(card.contains("gelu") && card.contains("momentum 0.9") && card.contains("balanced"));
+    project.edit("kiln.toml", "dropout = 0.1", "dropout = 1.5");
+    let told = project.kiln(&["build"]).exits(2).stderr();
+    assert!(told.contains("from 0 to 0.99") && told.contains("^"), "{told}");
+}

@@ -11,6 +11,7 @@ pub mod html;
 pub mod metrics;
 pub mod model;
 pub mod nearest;
+pub mod onnx;
 pub mod output;
 pub mod package;
 pub mod preprocess;
@@ -26,8 +27,9 @@ use crate::nearest::suggestion;
 use crate::request::{Request, Response};
 
 /// The builders' names, each with its semantic version.
-pub const BUILDERS: [(&str, u32); 5] = [
+pub const BUILDERS: [(&str, u32); 6] = [
     ("evaluate", evaluate::VERSION),
+    ("onnx", onnx::VERSION),
     ("package", package::VERSION),
     ("split", split::VERSION),
     ("train", train::VERSION),
@@ -65,6 +67,9 @@ pub enum Error {
     /// `evaluate` failed.
     #[error(transparent)]
     Evaluate(#[from] evaluate::Error),
+    /// `onnx` failed.
+    #[error(transparent)]
+    Onnx(#[from] onnx::Error),
     /// `package` failed.
     #[error(transparent)]
     Package(#[from] package::Error),
@@ -88,6 +93,10 @@ pub fn run(request: &Request, log: &mut dyn Write) -> Result<Response, Error> {
             None
         }
         "evaluate" => Some(evaluate::run(&args(request)?, outputs, request.threads, log)?),
+        "onnx" => {
+            onnx::run(&args(request)?, outputs, log)?;
+            None
+        }
         "package" => {
             package::run(&args(request)?, outputs, log)?;
             None
@@ -178,7 +187,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_arguments_are_refused_without_a_panic(args in value(), builder in 0..5_usize) {
+        fn any_arguments_are_refused_without_a_panic(args in value(), builder in 0..BUILDERS.len()) {
             // Nothing is at the paths, so that no arguments can succeed.
             let request = request(BUILDERS[builder].0, args);
             prop_assert!(run(&request, &mut std::io::sink()).is_err());

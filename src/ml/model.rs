@@ -14,9 +14,10 @@ use std::path::{Path, PathBuf};
 use kiln_kernels::{Cpu, Threads};
 
 pub use self::document::{
-    Activation, ClassWeights, Hyperparameters, Learned, ModelSpec, Optimizer, Part, Schedule,
+    ClassWeights, Hyperparameters, Learned, ModelSpec, Optimizer, Part, Schedule,
 };
 pub(crate) use self::document::{Document, FORMAT, Preprocessing};
+pub use self::network::Activation;
 use self::network::{Head, Network};
 use crate::preprocess::Standardisation;
 
@@ -204,6 +205,16 @@ impl Model {
     /// What its weights reached in training.
     pub fn learned(&self) -> &Learned {
         &self.document.learned
+    }
+
+    /// What happens to a row before the first layer.
+    pub(crate) fn standardisation(&self) -> &Standardisation {
+        &self.standardisation
+    }
+
+    /// The part that computes.
+    pub(crate) fn network(&self) -> &Network {
+        &self.network
     }
 
     /// How many numbers training has set.

@@ -26,7 +26,7 @@ pub struct Input {
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Request {
-    /// The builder's name: `validate`, `split`, `train`, `evaluate` or `package`.
+    /// The builder's name, one of [`BUILDERS`](crate::BUILDERS).
     pub builder: String,
     /// Its arguments, complete: defaults are filled in, an optional argument that is absent is
     /// `null`, and an input stands as an [`Input`].

@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-use super::document::{Activation, ClassWeights, Document, ModelSpec, Optimizer, Part, Schedule};
+use super::document::{ClassWeights, Document, ModelSpec, Optimizer, Part, Schedule};
+use super::network::Activation;
 use crate::preprocess::Standardisation;
 
 /// The text of a model folder's `README.md`.

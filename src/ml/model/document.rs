@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::network::Activation;
+
 /// The version of the folder's format that this code writes and reads.
 pub(crate) const FORMAT: u32 = 1;
 
@@ -26,17 +28,6 @@ pub enum ModelSpec {
         #[serde(default)]
         dropout: f64,
     },
-}
-
-/// What a hidden layer does to its sums.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Activation {
-    /// The larger of the sum and 0.
-    #[default]
-    Relu,
-    /// The Gaussian error linear unit, as `docs/numerics.md` defines it.
-    Gelu,
 }
 
 /// How a training step moves the weights.

@@ -7,7 +7,7 @@ use kiln_kernels::{
     softmax_cross_entropy, softmax_rows,
 };
 
-use super::document::Activation;
+use serde::{Deserialize, Serialize};
 
 /// Rows that go through the layers at a time when only the result is wanted: bounds memory.
 pub(crate) const BLOCK: usize = 4096;
@@ -21,6 +21,17 @@ pub(crate) struct Layer {
     pub(crate) weight: Vec<f32>,
     /// One an output.
     pub(crate) bias: Vec<f32>,
+}
+
+/// What a hidden layer does to its sums.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Activation {
+    /// The larger of the sum and 0.
+    #[default]
+    Relu,
+    /// The Gaussian error linear unit, as `docs/numerics.md` defines it.
+    Gelu,
 }
 
 /// What the last layer's numbers mean.

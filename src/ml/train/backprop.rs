@@ -4,7 +4,7 @@ use kiln_kernels::{
     Cpu, Dropout, Matrix, Start, column_sums, gelu_backward, product, relu_backward,
 };
 
-use super::data::Examples;
+use super::data::{Batch, Examples};
 use crate::model::Activation;
 use crate::model::network::{BLOCK, Layer, Network};
 
@@ -66,16 +66,6 @@ fn weigh(values: &mut [f32], weights: &[f32]) {
     for (row, weight) in values.chunks_exact_mut(width.max(1)).zip(weights) {
         row.iter_mut().for_each(|value| *value *= weight);
     }
-}
-
-/// Rows of a training step.
-#[derive(Clone, Copy)]
-pub(crate) struct Batch<'a> {
-    /// rows × features.
-    pub(crate) x: &'a [f32],
-    pub(crate) labels: &'a [u32],
-    /// How much each row counts, if not all alike.
-    pub(crate) weights: Option<&'a [f32]>,
 }
 
 /// The gradient of one layer's weights and biases, shaped like them.

@@ -4,7 +4,6 @@
 
 use std::collections::BTreeSet;
 
-use super::backprop::Batch;
 use super::weights::{self, WeightError};
 use crate::model::{ClassWeights, Part};
 use crate::nearest::suggestion;
@@ -146,6 +145,16 @@ pub(crate) struct Examples {
     pub(crate) weights: Option<Vec<f32>>,
     /// What the model remembers of it.
     pub(crate) part: Part,
+}
+
+/// Rows to take a step by.
+#[derive(Clone, Copy)]
+pub(crate) struct Batch<'a> {
+    /// rows × features.
+    pub(crate) x: &'a [f32],
+    pub(crate) labels: &'a [u32],
+    /// How much each row counts, if not all alike.
+    pub(crate) weights: Option<&'a [f32]>,
 }
 
 /// Both parts, and what the names in them are.

@@ -4,9 +4,9 @@ use std::io::Write;
 
 use kiln_kernels::{Cpu, Dropout, Order, Philox};
 
-use super::backprop::{Batch, Tally, gradient, score};
+use super::backprop::{Tally, gradient, score};
 use super::course::{Course, Epoch, FitError, Keep};
-use super::data::{Data, Examples};
+use super::data::{Batch, Data, Examples};
 use super::optimiser::Optimiser;
 use crate::model::Hyperparameters;
 use crate::model::network::Network;

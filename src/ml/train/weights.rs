@@ -5,14 +5,21 @@
 
 use std::collections::BTreeMap;
 
-use super::data::DataError;
 use crate::model::ClassWeights;
 use crate::nearest::suggestion;
-use crate::table::Table;
+use crate::table::{Table, TableError};
 
 /// Why weights make no sense.
 #[derive(Debug, thiserror::Error)]
 pub enum WeightError {
+    /// The column is not there, or holds something else.
+    #[error("in `{part}`: {source}")]
+    Column {
+        /// `train` or `valid`.
+        part: &'static str,
+        /// What is wrong, and where.
+        source: TableError,
+    },
     /// The column is something else already.
     #[error(
         "`weight` names {column:?}, which is the label or in `ignore`; help: name a column of its own"
@@ -105,19 +112,17 @@ pub(super) fn of_rows(
     column: Option<&str>,
     classes: Option<&[f64]>,
     labels: &[u32],
-) -> Result<Option<Vec<f32>>, DataError> {
+) -> Result<Option<Vec<f32>>, WeightError> {
     if column.is_none() && classes.is_none() {
         return Ok(None);
     }
     let mut weights = vec![1.0; labels.len()];
     if let Some(column) = column {
-        let error = |source| DataError::Table { part, source };
+        let error = |source| WeightError::Column { part, source };
         weights = table.numbers(table.column(column).map_err(error)?).map_err(error)?;
         if let Some(row) = weights.iter().position(|weight| *weight < 0.0) {
             let (line, value) = (table.line(row), weights[row]);
-            return Err(
-                WeightError::Negative { part, line, column: column.to_owned(), value }.into()
-            );
+            return Err(WeightError::Negative { part, line, column: column.to_owned(), value });
         }
     }
     if let Some(classes) = classes {
@@ -128,7 +133,7 @@ pub(super) fn of_rows(
     let sum = weights.iter().fold(0.0, |sum, weight| sum + weight);
     let scale = weights.len() as f64 / sum;
     if !(sum > 0.0 && sum.is_finite() && scale.is_finite()) {
-        return Err(WeightError::Sum { part, sum }.into());
+        return Err(WeightError::Sum { part, sum });
     }
     Ok(Some(weights.into_iter().map(|weight| (weight * scale) as f32).collect()))
 }

@@ -1,0 +1,185 @@
+//! The file is what the model is: checked by ONNX's own checker, and run by onnxruntime beside kiln's own inference.
+
+use std::path::Path;
+use std::process::Command;
+
+use kiln_kernels::Philox;
+
+use super::*;
+use crate::fixture;
+use crate::model::{ClassWeights, Document, FORMAT, Hyperparameters, Learned, ModelSpec};
+use crate::model::{Optimizer, Part, Preprocessing, Schedule, network::Network};
+use crate::preprocess::Standardisation;
+
+fn uniform(count: usize, stream: u64, size: f32) -> Vec<f32> {
+    let mut out = vec![0.0; count];
+    Philox::new(17, stream).fill_uniform(&mut out, -size, size);
+    out
+}
+
+/// A model of this shape with arbitrary weights.
+fn model(features: usize, hidden: &[u32], classes: usize, activation: Activation) -> Model {
+    let names = |prefix: &str, count: usize| -> Vec<String> {
+        (0..count).map(|index| format!("{prefix}{index}")).collect()
+    };
+    let head = Head::of(classes);
+    let sizes: Vec<usize> = [features]
+        .into_iter()
+        .chain(hidden.iter().map(|&units| units as usize))
+        .chain([head.outputs()])
+        .collect();
+    let layer = |(index, pair): (usize, &[usize])| Layer {
+        inputs: pair[0],
+        outputs: pair[1],
+        weight: uniform(pair[0] * pair[1], 2 * index as u64, (6.0 / pair[0] as f32).sqrt()),
+        bias: uniform(pair[1], 2 * index as u64 + 1, 0.5),
+    };
+    let layers = sizes.windows(2).enumerate().map(layer).collect();
+    let spec = match hidden {
+        [] => ModelSpec::Logistic,
+        hidden => ModelSpec::Mlp { hidden: hidden.to_vec(), activation, dropout: 0.0 },
+    };
+    let document = Document {
+        format: FORMAT,
+        model: spec,
+        label: "kind".to_owned(),
+        classes: names("class ü", classes),
+        positive: None,
+        features: names("f", features),
+        ignore: vec![],
+        preprocessing: Preprocessing::Standardise,
+        training: Hyperparameters {
+            epochs: 1,
+            batch: 1,
+            learning_rate: 0.5,
+            optimizer: Optimizer::Adam,
+            schedule: Schedule::Constant,
+            l2: 1.0,
+            seed: 0,
+            patience: None,
+            weight: None,
+            class_weights: ClassWeights::Equal,
+        },
+        train: Part { digest: "ab".repeat(32), rows: vec![1; classes] },
+        valid: None,
+        learned: Learned {
+            epoch: 1,
+            epochs_run: 1,
+            train_loss: 0.5,
+            train_accuracy: 0.75,
+            valid_loss: None,
+            valid_accuracy: None,
+        },
+    };
+    let mean = uniform(features, 90, 1e3).into_iter().map(f64::from).collect();
+    let scale = uniform(features, 91, 1e2).into_iter().map(|x| f64::from(x).abs() + 0.5).collect();
+    let standardisation = Standardisation::from_parts(mean, scale).unwrap();
+    Model::new(document, standardisation, Network { layers, activation, head })
+}
+
+fn written(folder: &Path, model: &Model) -> Vec<u8> {
+    let (place, out) = (folder.join("model"), folder.join("model.onnx"));
+    model.save(&place).unwrap();
+    let args = Args { model: fixture::tree(&place) };
+    let outputs = BTreeMap::from([("out".to_owned(), out.clone())]);
+    run(&args, &outputs, &mut io::sink()).unwrap();
+    std::fs::read(out).unwrap()
+}
+
+#[test]
+fn the_output_of_version_1_is_fixed() {
+    assert_eq!(VERSION, 1);
+    let folder = tempfile::tempdir().unwrap();
+    let bytes = written(folder.path(), &model(3, &[4, 2], 3, Activation::Gelu));
+    assert_eq!(blake3::hash(&bytes).to_hex()[..16], *"b5d1e13e12c6dbe6");
+}
+
+/// Reads `rows features` and the rows as binary64, runs the model, and writes each row's label, then its probabilities.
+const RUN: &str = r#"
+import sys, struct
+import numpy, onnx, onnxruntime
+path, table, out = sys.argv[1:]
+onnx.checker.check_model(onnx.load(path), full_check=True)
+options = onnxruntime.SessionOptions()
+options.log_severity_level = 3
+options.intra_op_num_threads = options.inter_op_num_threads = 1
+session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+(given,) = session.get_inputs()
+assert given.name == "features" and given.type == "tensor(double)", given
+x = numpy.fromfile(table).reshape(-1, given.shape[1])
+label, probabilities = session.run(["label", "probabilities"], {"features": x})
+with open(out, "w") as to:
+    for name, row in zip(label, probabilities):
+        to.write("\t".join([name] + [repr(float(p)) for p in row]) + "\n")
+"#;
+
+/// A Python that has onnx and onnxruntime, if there is one.
+fn python() -> Option<String> {
+    let python = std::env::var("KILN_TEST_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let asked = Command::new(&python).args(["-c", "import numpy, onnx, onnxruntime"]).output();
+    if asked.is_ok_and(|asked| asked.status.success()) {
+        return Some(python);
+    }
+    println!("skipped: {python} has no onnx and onnxruntime (KILN_TEST_PYTHON names another)");
+    None
+}
+
+#[test]
+fn onnxruntime_gives_what_kiln_gives() {
+    let Some(python) = python() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let shapes: [(usize, &[u32], usize, Activation); 6] = [
+        (1, &[], 2, Activation::Relu),
+        (7, &[], 5, Activation::Relu),
+        (5, &[16], 2, Activation::Relu),
+        (5, &[16], 2, Activation::Gelu),
+        (9, &[32, 8, 3], 4, Activation::Gelu),
+        (30, &[64, 32], 3, Activation::Relu),
+    ];
+    for (features, hidden, classes, activation) in shapes {
+        let model = model(features, hidden, classes, activation);
+        written(folder.path(), &model);
+        // Rows as far out as data is, and then some that are not of this world.
+        let (ordinary, wild) = (300, 100);
+        let standardisation = model.standardisation();
+        let mut rows: Vec<f64> = Vec::new();
+        for (count, size, stream) in [(ordinary, 4.0, 100), (wild, 1e9, 101)] {
+            for (index, value) in uniform(count * features, stream, size).into_iter().enumerate() {
+                let feature = index % features;
+                let (mean, scale) = (standardisation.mean(), standardisation.scale());
+                rows.push(f64::from(value) * scale[feature] + mean[feature]);
+            }
+        }
+        let bytes: Vec<u8> = rows.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let (table, out) = (folder.path().join("table"), folder.path().join("out"));
+        std::fs::write(&table, bytes).unwrap();
+        let ran = Command::new(&python)
+            .args(["-c", RUN])
+            .args([&folder.path().join("model.onnx"), &table, &out])
+            .output()
+            .unwrap();
+        assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+        let told = std::fs::read_to_string(&out).unwrap();
+        let own = model.probabilities(&rows, 1).unwrap();
+        assert_eq!(told.lines().count(), own.len() / classes);
+        for (row, (line, own)) in told.lines().zip(own.chunks_exact(classes)).enumerate() {
+            let (label, theirs) = line.split_once('\t').unwrap();
+            let theirs: Vec<f32> = theirs.split('\t').map(|p| p.parse().unwrap()).collect();
+            assert!(theirs.iter().all(|p| p.is_finite()), "{line}");
+            if row >= ordinary {
+                continue;
+            }
+            for (theirs, own) in theirs.iter().zip(own) {
+                assert!((theirs - own).abs() <= 1e-5, "{hidden:?} {activation:?}: {theirs} {own}");
+            }
+            let mut best = 0;
+            (0..classes).for_each(|class| {
+                if own[class] > own[best] {
+                    best = class
+                }
+            });
+            let close = own.iter().enumerate().any(|(c, p)| c != best && own[best] - p < 1e-4);
+            assert!(close || label == model.classes()[best], "{line} {own:?}");
+        }
+    }
+}
