@@ -8,20 +8,20 @@ use std::{
     ffi::OsString,
     fs,
     io::{self, Write as _},
-    path::Path,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
 use kiln_engine::catalogue::{
-    Arg, Availability, Builder, Catalogue, Output, Outputs, Presence, Role, Type,
+    Arg, Availability, Builder, Catalogue, Library, Output, Outputs, Presence, Role, Type,
 };
-use kiln_ml::{evaluate, onnx, package, request::Request, split, train, validate};
+use kiln_ml::{cuda, evaluate, onnx, package, request::Request, split, train, validate};
 
 use crate::cli::chain;
 
 /// Every builder that kiln brings.
 pub const CATALOGUE: Catalogue =
-    Catalogue { builders: &[EVALUATE, ONNX, PACKAGE, SPLIT, TRAIN, VALIDATE] };
+    Catalogue { builders: &[CUDA, EVALUATE, ONNX, PACKAGE, SPLIT, TRAIN, VALIDATE] };
 
 const fn arg(name: &'static str, ty: Type, presence: Presence, doc: &'static str) -> Arg {
     Arg { name, ty, presence, role: Role::Key, doc }
@@ -35,6 +35,61 @@ const fn accepted(name: &'static str, alias_of: &'static str, doc: &'static str)
     let (file, availability) = (name, Availability::IfAccepted);
     Output { name, file, availability, alias_of: Some(alias_of), doc }
 }
+
+/// NVRTC's files, builtins first.
+fn nvrtc(variable: &dyn Fn(&str) -> Option<OsString>) -> Result<Vec<PathBuf>, String> {
+    let found = kiln_ml::cuda::find(variable).map_err(|missing| missing.to_string())?;
+    Ok(found.builtins.into_iter().chain([found.library]).collect())
+}
+
+const CUDA: Builder = Builder {
+    name: "cuda",
+    version: cuda::VERSION,
+    summary: "Compiles CUDA kernels to PTX and machine code, without a GPU.",
+    details: "Through NVRTC, any 12.x or 13.x, which is looked for at `KILN_NVRTC`, at `CUDA_HOME`, in `/usr/local/cuda*`, in the active virtual \
+environment (the wheel `nvidia-cuda-nvrtc-cu12`), and where the loader looks. In the key are the sources, the headers, the flags, the architectures, and the digests of \
+NVRTC and its builtins; not where any of them lie.\n\nThe output is a folder: for each source and architecture NAME.ARCH.ptx and NAME.ARCH.cubin, and kernels.json, which says of \
+each kernel its registers, shared memory and spills, and its class: \"exact\" (only operations that IEEE 754 specifies to the bit), \"approximate\", \"tensor core\" or \"nondeterministic\". \
+Mistakes are told with file, line and caret.",
+    example: "[steps.kernels]\nbuilder = \"cuda\"\nsources = \"${sources.kernels}\"\narch    = [\"sm_80\", \"sm_90\"]",
+    args: &[
+        arg(
+            "kernels",
+            Type::Word(&["builtin:mlp"]),
+            Presence::Optional,
+            "the kernels that kiln brings, in place of `sources`",
+        ),
+        arg(
+            "sources",
+            Type::Input,
+            Presence::Optional,
+            "a `.cu` file, or a folder with some and the headers beside them",
+        ),
+        arg(
+            "include",
+            Type::List(&Type::Input),
+            Presence::Default("[]"),
+            "folders of headers, by the names under which they are included",
+        ),
+        arg(
+            "flags",
+            Type::List(&Type::Text),
+            Presence::Default("[\"--std=c++17\", \"-default-device\", \"--fmad=false\"]"),
+            "the compiler's options; without `--fmad=false` no kernel with a fused operation is exact",
+        ),
+        arg(
+            "arch",
+            Type::List(&Type::Text),
+            Presence::Required,
+            "the architectures to compile for, such as `sm_90`",
+        ),
+    ],
+    outputs: Outputs::Fixed(&[output("out", "kernels", "the folder of compiled kernels")]),
+    platform: false,
+    library: Some(Library { name: "nvrtc", find: nvrtc }),
+    gate: false,
+    check: Some(checks::cuda),
+};
 
 const VALIDATE: Builder = Builder {
     name: "validate",
@@ -56,6 +111,7 @@ for each check what was observed and expected, how many rows violate it, and the
         output("report", "report", "a folder: report.json, and report.html to look at"),
     ]),
     platform: false,
+    library: None,
     gate: true,
     check: None,
 };
@@ -95,6 +151,7 @@ those at the cuts. Rows keep their bytes and, in each part, their order.",
         doc: "one CSV file for each ratio: the header and its rows",
     },
     platform: false,
+    library: None,
     gate: false,
     check: Some(checks::split),
 };
@@ -243,6 +300,7 @@ model.json (features, classes, preprocessing, hyper-parameters), and a model car
         output("model", "model", "the model folder"),
     ]),
     platform: false,
+    library: None,
     gate: false,
     check: Some(checks::train),
 };
@@ -321,6 +379,7 @@ need a `baseline`. Where its source says absent = \"accept\" and nothing is depl
         output("report", "report", "a folder: report.json, and report.html to look at"),
     ]),
     platform: false,
+    library: None,
     gate: true,
     check: Some(checks::evaluate),
 };
@@ -336,6 +395,7 @@ model's digest are in the file's metadata. Operator set 17, so onnxruntime 1.13 
     args: &[arg("model", Type::Input, Presence::Required, "the model: a model folder")],
     outputs: Outputs::Fixed(&[output("out", "model.onnx", "the ONNX file")]),
     platform: false,
+    library: None,
     gate: false,
     check: None,
 };
@@ -359,6 +419,7 @@ digest.",
     ],
     outputs: Outputs::Fixed(&[output("out", "release", "the release folder")]),
     platform: false,
+    library: None,
     gate: false,
     check: None,
 };

@@ -7,6 +7,7 @@ mod harness;
 mod build;
 mod commands;
 mod confined;
+mod cuda;
 mod degrees;
 mod failures;
 mod faults;

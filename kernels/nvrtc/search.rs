@@ -16,7 +16,7 @@ pub struct Found {
 /// It was found nowhere.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "NVRTC, which compiles CUDA kernels, is not on this machine; looked in:\n{}\n\
+    "NVRTC, which compiles CUDA kernels, is not on this machine\nlooked in:\n{}\n\
      help: `pip install nvidia-cuda-nvrtc-cu12` in an active virtual environment (no GPU or driver is needed),\n\
      \x20     or install the CUDA toolkit and set CUDA_HOME,\n\
      \x20     or set KILN_NVRTC to the library or its folder",

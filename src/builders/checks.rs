@@ -10,7 +10,7 @@ use kiln_engine::{
         Complaint,
         Inward::{self, Item},
     },
-    graph::Value,
+    graph::{Part, Value},
 };
 
 type Values = BTreeMap<String, Value>;
@@ -106,6 +106,81 @@ pub(super) fn train(args: &Values) -> Vec<Complaint> {
         });
     }
     complaints
+}
+
+/// Nothing to compile, no architecture, or flags that reach outside of the step.
+pub(super) fn cuda(args: &Values) -> Vec<Complaint> {
+    let mut complaints = Vec::new();
+    let complain = |path: Vec<Inward>, message: String, why: &str, help: &str| Complaint {
+        path,
+        message,
+        why: why.to_owned(),
+        help: help.to_owned(),
+    };
+    if args.contains_key("kernels") == args.contains_key("sources") {
+        complaints.push(complain(
+            vec![key(if args.contains_key("sources") { "sources" } else { "arch" })],
+            "one of `kernels` and `sources` says what to compile".to_owned(),
+            if args.contains_key("kernels") { "both are there" } else { "neither is there" },
+            "write `kernels = \"builtin:mlp\"`, or `sources = \"${sources.kernels}\"`",
+        ));
+    }
+    let Some(Value::List(all)) = args.get("arch") else { return complaints };
+    if all.is_empty() {
+        complaints.push(complain(
+            vec![key("arch")],
+            "no architecture".to_owned(),
+            "the list is empty",
+            "name one, such as `arch = [\"sm_90\"]`",
+        ));
+    }
+    for (index, own) in all.iter().enumerate() {
+        let Some(own) = plain(own) else { continue };
+        let number = own.strip_prefix("sm_").map(|rest| rest.trim_end_matches(['a', 'f']));
+        if !number
+            .is_some_and(|number| number.len() > 1 && number.bytes().all(|b| b.is_ascii_digit()))
+        {
+            complaints.push(complain(
+                vec![key("arch"), Item(index)],
+                format!("`{own}` is no architecture"),
+                "machine code is made for one: `sm_` and its number",
+                "write `sm_80` for A100, `sm_90` for H100 and H200, `sm_100` for B200",
+            ));
+        }
+    }
+    let Some(Value::List(flags)) = args.get("flags") else { return complaints };
+    for (index, flag) in flags.iter().enumerate() {
+        let Some(flag) = plain(flag) else { continue };
+        let reaches = [
+            "-I",
+            "--include-path",
+            "-include",
+            "--pre-include",
+            "-arch",
+            "--gpu-architecture",
+            "--generate-line-info-path",
+        ];
+        if reaches.iter().any(|own| flag.starts_with(own)) {
+            complaints.push(complain(
+                vec![key("flags"), Item(index)],
+                format!("the flag `{flag}` is not the step's to set"),
+                "what is included and the architecture are arguments, so that they are in the key",
+                "use `include` and `arch`",
+            ));
+        }
+    }
+    complaints
+}
+
+/// The text of a value without references.
+fn plain(value: &Value) -> Option<&str> {
+    match value {
+        Value::Text(parts) => match &parts[..] {
+            [Part::Text(text)] => Some(text),
+            _ => None,
+        },
+        _ => None,
+    }
 }
 
 /// Gates that decide nothing, or that nothing could pass.

@@ -234,6 +234,7 @@ pub fn find_step(graph: &Graph, name: &str) -> Result<StepId, Failure> {
 /// What steps of a recipe in `dir` take from this machine.
 pub fn surroundings(dir: &Path, store: &Store) -> Surroundings {
     Surroundings::new(std::env::vars_os(), dir.to_owned(), store.home().join("facts"))
+        .with_libraries(&crate::builders::CATALOGUE)
 }
 
 /// What deployments point at, from the registry.

@@ -642,7 +642,7 @@ fn missing_program(step: &Step) -> &'static str {
         Toolchain::Tools(_) => {
             "a program was not found: name it in `tools`, or bring it along in `files`"
         }
-        Toolchain::Host | Toolchain::Builtin => {
+        Toolchain::Host | Toolchain::Builtin | Toolchain::Library(_) => {
             "a program was not found: install it on this machine, or bring it along in `files`"
         }
     }

@@ -4,7 +4,7 @@
 //! parsing, error messages, `kiln help builder`, and the generated reference. This module is unaware
 //! of what any builder does.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ffi::OsString, path::PathBuf};
 
 pub use crate::graph::Availability;
 use crate::graph::Value;
@@ -49,9 +49,23 @@ pub struct Builder {
     pub platform: bool,
     /// Whether it gives a verdict.
     pub gate: bool,
+    /// A library of the machine's that it works with.
+    pub library: Option<Library>,
     /// Finds what no run could put right, in arguments whose types are right.
     pub check: Option<Check>,
 }
+
+/// A library that is installed on the machine. The digests of its files are in the key, and a step sees them, read-only.
+#[derive(Clone, Copy, Debug)]
+pub struct Library {
+    /// What messages and keys call it.
+    pub name: &'static str,
+    /// Finds it, by the caller's variables.
+    pub find: Find,
+}
+
+/// The files of a library in the order in which they are opened, or why there are none and how to go on.
+pub type Find = fn(&dyn Fn(&str) -> Option<OsString>) -> Result<Vec<PathBuf>, String>;
 
 /// Takes the arguments of a step by name: defaults filled in, parameters put in, those left out absent.
 pub type Check = fn(&BTreeMap<String, Value>) -> Vec<Complaint>;

@@ -288,6 +288,8 @@ pub enum Toolchain {
     Host,
     /// These programs and the core utilities; their fingerprints are in the key. Sorted, none twice.
     Tools(Vec<String>),
+    /// kiln itself, with this library of the machine's; the digests of its files are in the key.
+    Library(String),
 }
 
 /// One output of a step.

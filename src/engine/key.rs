@@ -180,7 +180,7 @@ impl<V: Visitor> Walk<'_, V> {
         });
         // How many there are decides how fast it goes; whether there is one decides what a program does. Builders that
         // kiln brings make the same bytes either way.
-        if step.resources.gpus > 0 && step.toolchain != Toolchain::Builtin {
+        if step.resources.gpus > 0 && step.builder.is_command() {
             self.leaf("gpu", Item::Flag(true));
         }
         self.leaf("network", Item::Flag(step.network));
@@ -355,6 +355,7 @@ pub fn determinism_word(determinism: Determinism) -> &'static str {
 fn toolchain_word(toolchain: &Toolchain) -> &'static str {
     match toolchain {
         Toolchain::Builtin => "builtin",
+        Toolchain::Library(_) => "library",
         Toolchain::Host => "host",
         Toolchain::Tools(_) => "tools",
     }

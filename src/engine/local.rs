@@ -33,6 +33,8 @@ pub struct Request {
     pub outputs: BTreeMap<String, PathBuf>,
     /// How many threads it may use. The result does not depend on it.
     pub threads: usize,
+    /// The library that the builder works with, file by file in the order of opening.
+    pub library: Vec<PathBuf>,
 }
 
 /// What a built-in builder answers, as JSON.
@@ -76,7 +78,7 @@ impl LocalExecutor {
         let lower = Lowering { job, layout };
         let step = job.step;
         let (argv, view) = match (&step.toolchain, step.builder.is_command()) {
-            (Toolchain::Builtin, _) | (_, false) => {
+            (Toolchain::Builtin | Toolchain::Library(_), _) | (_, false) => {
                 let request = job.scratch.join("work").join(REQUEST);
                 let work = job.scratch.join("work");
                 fs::create_dir_all(&work).map_err(|source| ExecuteError::Io {
@@ -91,7 +93,7 @@ impl LocalExecutor {
                     layout.work().join(REQUEST).into(),
                     layout.work().join(RESPONSE).into(),
                 ];
-                (argv, View::Builtin { exe: self.exe.clone() })
+                (argv, View::Builtin { exe: self.exe.clone(), libraries: lower.library() })
             }
             (Toolchain::Host, true) => (lower.command(), View::Host),
             (Toolchain::Tools(_), true) => {
@@ -237,8 +239,19 @@ impl Lowering<'_> {
             args: args.map(|(name, value)| (name.clone(), self.json(value))).collect(),
             outputs,
             threads: self.job.cpus as usize,
+            library: self.library().iter().map(|path| self.layout.library(path)).collect(),
         };
         serde_json::to_vec_pretty(&request).expect("a request's maps have text keys")
+    }
+
+    /// The files of the library that the step's builder works with.
+    fn library(&self) -> Vec<PathBuf> {
+        match self.job.step.toolchain {
+            Toolchain::Library(_) => {
+                self.job.tools.as_ref().map(|tools| tools.binds.clone()).unwrap_or_default()
+            }
+            _ => Vec::new(),
+        }
     }
 
     fn input(&self, reference: Reference) -> Option<&JobInput> {

@@ -219,6 +219,14 @@ pub fn missing(named: &Named, reader: &Reader<'_>, surroundings: &Surroundings) 
 }
 
 fn missing_tool(error: &ToolError, at: Location) -> Diagnostic {
+    if let ToolError::Library(told) = error {
+        let (told, help) = told.split_once("\nhelp: ").unwrap_or((told, "install it"));
+        let (what, looked) = told.split_once('\n').unwrap_or((told, ""));
+        let problem = Diagnostic::new(what)
+            .at(at, "this step's builder works with a library that is not on this machine");
+        let problem = if looked.is_empty() { problem } else { problem.help(looked) };
+        return problem.help(help);
+    }
     Diagnostic::new(chain(error))
         .at(at, "a tool of this step is not on this machine")
         .help("install it, or correct the name in `tools`")

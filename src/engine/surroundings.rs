@@ -11,6 +11,7 @@ use std::{
 };
 
 use crate::{
+    catalogue::{Catalogue, Library},
     graph::Toolchain,
     host::{self, HostIdentity},
     installation::{Installation, Moved},
@@ -27,6 +28,8 @@ pub struct Surroundings {
     cache: PathBuf,
     host: OnceLock<(HostIdentity, Installation)>,
     tools: Mutex<BTreeMap<Vec<String>, Arc<Found>>>,
+    libraries: Vec<Library>,
+    found: Mutex<BTreeMap<String, Arc<FoundLibrary>>>,
     states: States,
 }
 
@@ -38,6 +41,12 @@ pub struct NotText(String);
 /// Tools that were found, and what they were then.
 struct Found {
     set: Arc<ToolSet>,
+    installation: Installation,
+}
+
+/// A library that was found, its digests, and what it was then.
+struct FoundLibrary {
+    toolbox: Toolbox,
     installation: Installation,
 }
 
@@ -72,7 +81,45 @@ impl Surroundings {
             }
         }
         let (host, tools) = (OnceLock::new(), Mutex::default());
-        Self { variables, unreadable, path, folder, cache, host, tools, states: States::default() }
+        let (libraries, found) = (Vec::new(), Mutex::default());
+        let states = States::default();
+        Self { variables, unreadable, path, folder, cache, host, tools, libraries, found, states }
+    }
+
+    /// The same, knowing the libraries that the builders of `catalogue` work with.
+    #[must_use]
+    pub fn with_libraries(mut self, catalogue: &Catalogue) -> Self {
+        self.libraries = catalogue.builders.iter().filter_map(|own| own.library).collect();
+        self
+    }
+
+    /// The library called `name`: found, and its files hashed, once.
+    fn library(&self, name: &str) -> Result<Arc<FoundLibrary>, ToolError> {
+        let mut known = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = known.get(name) {
+            return Ok(Arc::clone(found));
+        }
+        let missing = || ToolError::Library(format!("no builder works with the library `{name}`"));
+        let library = self.libraries.iter().find(|own| own.name == name).ok_or_else(missing)?;
+        let variable = |name: &str| self.variables.get(name).map(OsString::from);
+        let binds = (library.find)(&variable).map_err(ToolError::Library)?;
+        let set = Arc::new(ToolSet { binds, ..ToolSet::default() });
+        // First what would tell of a change, so that one while it is hashed is noticed.
+        let installation = Installation::of_tools(&set);
+        let mut facts = Vec::new();
+        for file in &set.binds {
+            let mut hasher = blake3::Hasher::new();
+            hasher.update_mmap_rayon(file).map_err(|error| {
+                ToolError::Library(format!("cannot read {}: {error}", file.display()))
+            })?;
+            let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            facts.push((name, hasher.finalize().to_hex().to_string()));
+        }
+        facts.sort();
+        let toolbox = Toolbox { facts, tools: Some(set) };
+        let found = Arc::new(FoundLibrary { toolbox, installation });
+        known.insert(name.to_owned(), Arc::clone(&found));
+        Ok(found)
     }
 
     /// Architecture and operating system: `x86_64-linux`.
@@ -120,6 +167,15 @@ impl Surroundings {
         match toolchain {
             Toolchain::Builtin => None,
             Toolchain::Host => host(),
+            Toolchain::Library(name) => {
+                let known = {
+                    let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+                    Arc::clone(found.get(name)?)
+                };
+                match known.installation.moved()? {
+                    Moved::Program(path) | Moved::Folder(path) => Some(path),
+                }
+            }
             Toolchain::Tools(names) => {
                 let known = {
                     let tools = self.tools.lock().unwrap_or_else(PoisonError::into_inner);
@@ -149,6 +205,7 @@ impl Surroundings {
     pub fn toolbox(&self, toolchain: &Toolchain) -> Result<Toolbox, ToolError> {
         match toolchain {
             Toolchain::Builtin => Ok(Toolbox::default()),
+            Toolchain::Library(name) => Ok(self.library(name)?.toolbox.clone()),
             Toolchain::Host => Ok(Toolbox { facts: self.host().fields(), tools: None }),
             Toolchain::Tools(names) => {
                 let set = self.tool_set(names)?;

@@ -60,6 +60,9 @@ pub enum ToolError {
         /// As it was asked for.
         name: String,
     },
+    /// A library that a builder works with is not there, or cannot be read.
+    #[error("{0}")]
+    Library(String),
     /// No folder on `PATH` has it.
     #[error("the tool `{name}` was not found on PATH{}", hint(.nearest.as_deref()))]
     NotFound {

@@ -3,6 +3,7 @@
 //! Unaware of recipes, the store, the sandbox and networks. What a builder writes depends on its
 //! arguments and on the bytes of its inputs alone: never on paths, clocks, threads or the machine.
 
+pub mod cuda;
 pub mod deviation;
 pub mod evaluate;
 #[cfg(test)]
@@ -27,7 +28,8 @@ use crate::nearest::suggestion;
 use crate::request::{Request, Response};
 
 /// The builders' names, each with its semantic version.
-pub const BUILDERS: [(&str, u32); 6] = [
+pub const BUILDERS: [(&str, u32); 7] = [
+    ("cuda", cuda::VERSION),
     ("evaluate", evaluate::VERSION),
     ("onnx", onnx::VERSION),
     ("package", package::VERSION),
@@ -70,6 +72,9 @@ pub enum Error {
     /// `onnx` failed.
     #[error(transparent)]
     Onnx(#[from] onnx::Error),
+    /// `cuda` failed.
+    #[error(transparent)]
+    Cuda(#[from] cuda::CudaError),
     /// `package` failed.
     #[error(transparent)]
     Package(#[from] package::Error),
@@ -93,6 +98,10 @@ pub fn run(request: &Request, log: &mut dyn Write) -> Result<Response, Error> {
             None
         }
         "evaluate" => Some(evaluate::run(&args(request)?, outputs, request.threads, log)?),
+        "cuda" => {
+            cuda::run(&args(request)?, &request.library, outputs, log)?;
+            None
+        }
         "onnx" => {
             onnx::run(&args(request)?, outputs, log)?;
             None
@@ -124,7 +133,13 @@ mod tests {
     use super::*;
 
     fn request(builder: &str, args: serde_json::Value) -> Request {
-        Request { builder: builder.to_owned(), args, outputs: [].into(), threads: 1 }
+        Request {
+            builder: builder.to_owned(),
+            args,
+            outputs: [].into(),
+            threads: 1,
+            library: Vec::new(),
+        }
     }
 
     #[test]

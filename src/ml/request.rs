@@ -35,6 +35,9 @@ pub struct Request {
     pub outputs: BTreeMap<String, PathBuf>,
     /// How many threads the builder may use. Never changes a byte of any output.
     pub threads: usize,
+    /// The library that the builder works with, file by file in the order of opening.
+    #[serde(default)]
+    pub library: Vec<PathBuf>,
 }
 
 /// What a gate said.

@@ -78,6 +78,7 @@ pub fn show(global: &Global, project: &Project, id: StepId) -> std::result::Resu
         action_key: planned.key,
         toolchain: match step.toolchain {
             Toolchain::Builtin => "builtin",
+            Toolchain::Library(_) => "library",
             Toolchain::Host => "host",
             Toolchain::Tools(_) => "tools",
         },
@@ -194,6 +195,7 @@ fn print_arguments(manifest: &Manifest) {
 fn toolchain(toolchain: &Toolchain) -> String {
     match toolchain {
         Toolchain::Builtin => "kiln itself".to_owned(),
+        Toolchain::Library(name) => format!("kiln itself, with {name}"),
         Toolchain::Host => style::paint(
             style::WARN,
             "the host's programs: it depends on this host, and is not pushed by default",

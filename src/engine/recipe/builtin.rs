@@ -67,7 +67,9 @@ pub(super) fn step<'a>(
         builder: BuilderId { name: builder.name.to_owned(), version: builder.version },
         args,
         implementation,
-        toolchain: Toolchain::Builtin,
+        toolchain: builder
+            .library
+            .map_or(Toolchain::Builtin, |library| Toolchain::Library(library.name.to_owned())),
         outputs,
         platform: builder.platform,
         gate: builder.gate,

@@ -76,6 +76,15 @@ impl Layout {
         self.base.join("bin")
     }
 
+    /// Where a library of the machine's is seen: with a private root, beside the step's own folders, since where it lies may
+    /// be hidden there.
+    pub fn library(&self, host: &Path) -> PathBuf {
+        match host.file_name() {
+            Some(name) if self.private => self.base.join("lib").join(name),
+            _ => host.to_owned(),
+        }
+    }
+
     /// The root of everything above.
     pub fn base(&self) -> &Path {
         &self.base

@@ -188,7 +188,7 @@ fn plan(
 ) -> Plan {
     let program = match &spec.view {
         View::Builtin { .. } if layout.is_private() => Some(PathBuf::from(view::BUILTIN)),
-        View::Builtin { exe } => Some(exe.clone()),
+        View::Builtin { exe, .. } => Some(exe.clone()),
         View::Host | View::Tools(_) => None,
     };
     let mut base = Base::default();

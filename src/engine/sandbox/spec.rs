@@ -40,6 +40,8 @@ pub enum View {
     Builtin {
         /// The program on the host.
         exe: PathBuf,
+        /// Further libraries that it opens, at [`Layout::library`](super::layout::Layout::library).
+        libraries: Vec<PathBuf>,
     },
 }
 

@@ -85,7 +85,10 @@ pub(super) fn common(spec: &Spec, layout: &Layout) -> Vec<Entry> {
                 all.push(Entry::Link(layout.bin().join(name), program.clone()));
             }
         }
-        View::Builtin { exe } => {
+        View::Builtin { exe, libraries: own } => {
+            all.extend(
+                own.iter().map(|path| Entry::Read { host: path.clone(), at: layout.library(path) }),
+            );
             let libraries = LIBRARIES.iter().chain(&["/etc/ld.so.cache"]);
             all.extend(libraries.filter_map(|path| as_it_stands(path.as_ref())));
             all.push(Entry::Read { host: exe.clone(), at: BUILTIN.into() });
@@ -218,7 +221,8 @@ pub(super) fn grants(spec: &Spec) -> Vec<Grant> {
             all.extend(tools.binds.iter().map(|path| read(path)));
             all.extend(tools.programs.iter().map(|(_, path)| read(path)));
         }
-        View::Builtin { exe } => {
+        View::Builtin { exe, libraries } => {
+            all.extend(libraries.iter().map(|path| read(path)));
             all.extend(LIBRARIES.iter().map(|path| read(path.as_ref())));
             all.push(read(exe));
         }

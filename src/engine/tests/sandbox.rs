@@ -1277,7 +1277,7 @@ fn list_what_is_seen() -> ExitCode {
 
 fn a_builder_that_kiln_brings_sees_itself_and_libraries() {
     let mut step = Step::new(Wanted::Full, &["kiln", BUILTIN]);
-    step.spec.view = View::Builtin { exe: std::env::current_exe().unwrap() };
+    step.spec.view = View::Builtin { exe: std::env::current_exe().unwrap(), libraries: Vec::new() };
     fs::write(step.spec.scratch.join("request.json"), "{}").unwrap();
     let log = step.succeeds();
     assert_eq!(

@@ -1,0 +1,88 @@
+//! The builder `cuda`, from the recipe to the folder of compiled kernels. It needs NVRTC, and no GPU.
+
+use std::fs;
+
+use crate::harness::Project;
+
+const RECIPE: &str = "name = \"k\"\n[sources]\nk = \"k\"\n[steps.own]\nbuilder = \"cuda\"\nsources = \"${sources.k}\"\narch = [\"sm_80\"]\n";
+
+/// A project whose kernels are compiled by the machine's NVRTC; nothing, and a word about it, where there is none.
+fn project() -> Option<Project> {
+    match kiln_ml::cuda::find(&|name| std::env::var_os(name)) {
+        Ok(found) => {
+            let library = found.library.to_str().unwrap().to_owned();
+            let project = Project::new(RECIPE).variable("KILN_NVRTC", &library);
+            project.write("k/own.cu", "#include \"sub/two.cuh\"\nextern \"C\" __global__ void twice(float* x) {\n    x[0] = two() * x[0];\n}\n");
+            project.write("k/sub/two.cuh", "__device__ float two() { return 2.0f; }\n");
+            Some(project)
+        }
+        Err(missing) => {
+            println!("skipped: {missing}");
+            None
+        }
+    }
+}
+
+#[test]
+fn kernels_are_compiled_once_and_again_only_if_something_of_them_changed() {
+    let Some(project) = project() else { return };
+    assert_eq!(project.build(&[]).exits(0).ran(), ["own"]);
+    project.build(&["--check"]).exits(0);
+    assert!(project.build(&[]).exits(0).ran().is_empty());
+    let told: serde_json::Value =
+        serde_json::from_str(&project.read("result/own/kernels.json")).unwrap();
+    let kernel = &told["units"]["own.sm_80"][0];
+    assert_eq!((kernel["name"].as_str(), kernel["class"].as_str()), (Some("twice"), Some("exact")));
+    assert!(kernel["registers"].as_u64().unwrap() > 0);
+    assert!(project.read("result/own/own.sm_80.ptx").contains(".entry twice"));
+    let code = fs::read(project.dir().join("result/own/own.sm_80.cubin")).unwrap();
+    assert!(code.starts_with(b"\x7fELF"));
+    assert!(!project.read("result/own/own.sm_80.ptx").contains("/build"), "a path is in the PTX");
+    project.edit("k/sub/two.cuh", "2.0f", "2.5f");
+    assert_eq!(project.build(&[]).exits(0).ran(), ["own"]);
+    project.edit("kiln.toml", "[\"sm_80\"]", "[\"sm_80\", \"sm_90\"]");
+    assert_eq!(project.build(&[]).exits(0).ran(), ["own"]);
+    assert!(project.dir().join("result/own/own.sm_90.cubin").exists());
+}
+
+#[test]
+fn a_mistake_is_told_with_file_line_and_caret() {
+    let Some(project) = project() else { return };
+    project.edit("k/own.cu", "two() *", "tow() *");
+    let told = project.kiln(&["build"]).exits(1).stderr();
+    assert!(told.contains("own.cu(3): error") && told.contains("\"tow\" is undefined"), "{told}");
+    let log = project.kiln(&["log", "own"]).stdout();
+    assert!(log.lines().any(|line| line.trim() == "^"), "{log}");
+}
+
+#[test]
+fn without_nvrtc_the_error_lists_where_it_looked_and_three_ways_on() {
+    let project = Project::new(RECIPE).variable("KILN_NVRTC", "/nowhere");
+    project.write("k/own.cu", "");
+    let told = project.kiln(&["build"]).exits(2).stderr();
+    for part in [
+        "NVRTC, which compiles CUDA kernels, is not on this machine\n",
+        "KILN_NVRTC: /nowhere/lib64",
+        "pip install nvidia-cuda-nvrtc-cu12",
+        "set CUDA_HOME",
+        "set KILN_NVRTC",
+        "kiln.toml:4:1",
+    ] {
+        assert!(told.contains(part), "{part} in {told}");
+    }
+}
+
+#[test]
+fn arguments_that_name_nothing_or_reach_outside_are_mistakes_of_the_recipe() {
+    let project = Project::new(
+        "name = \"k\"\n[steps.own]\nbuilder = \"cuda\"\narch = [\"hopper\"]\nflags = [\"-I/usr/include\"]\n",
+    );
+    let told = project.kiln(&["check"]).exits(2).stderr();
+    for part in [
+        "one of `kernels` and `sources`",
+        "`hopper` is no architecture",
+        "`-I/usr/include` is not the step's to set",
+    ] {
+        assert!(told.contains(part), "{part} in {told}");
+    }
+}
