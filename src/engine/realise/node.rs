@@ -7,7 +7,7 @@ use kiln_cache::{Digest, Realisation};
 use crate::{
     attempt::{Failed, Purpose},
     difference::Findings,
-    event::{AttemptReport, How, StepReport},
+    event::{AttemptReport, How},
     key::Places,
 };
 
@@ -66,8 +66,8 @@ pub(super) struct Node {
     pub(super) stale: bool,
     /// When its last run began.
     pub(super) started: Option<Instant>,
-    /// What was told of its end, if that was told already.
-    pub(super) announced: Option<Box<StepReport>>,
+    /// Whether its end was told already.
+    pub(super) announced: bool,
 }
 
 impl Node {
@@ -89,7 +89,7 @@ impl Node {
             attempts: Vec::new(),
             stale: false,
             started: None,
-            announced: None,
+            announced: false,
         }
     }
 

@@ -145,8 +145,11 @@ impl<'a, 'b> Owner<'a, 'b> {
                     }
                 }
                 let is_settled = self.agenda.is_empty();
-                if is_settled && std::mem::take(&mut is_first) && !self.slots.is_empty() {
-                    self.warn_of_gpus(steps);
+                if is_settled && std::mem::take(&mut is_first) {
+                    self.recorded = HashMap::new();
+                    if !self.slots.is_empty() {
+                        self.warn_of_gpus(steps);
+                    }
                 }
                 if self.context.cancel.is_tripped() {
                     self.stop("the build was interrupted");
@@ -511,7 +514,7 @@ impl<'a, 'b> Owner<'a, 'b> {
             other => unreachable!("only queued steps hold slots, and this one is {other:?}"),
         };
         node.phase = Phase::Running(purpose.clone());
-        node.announced = None;
+        node.announced = false;
         node.stale = false;
         node.started = Some(Instant::now());
         let key = node.key.expect("a step is queued only after its key was computed");
@@ -689,7 +692,7 @@ impl<'a, 'b> Owner<'a, 'b> {
             }
             let before = node.result.replace(result.clone());
             if before.is_some_and(|before| before.outputs != result.outputs) {
-                node.announced = None;
+                node.announced = false;
                 self.reconsider_after(twin);
             }
             self.provide(twin);
@@ -720,7 +723,7 @@ impl<'a, 'b> Owner<'a, 'b> {
             node.key = None;
             node.checked = false;
             node.unchecked = None;
-            node.announced = None;
+            node.announced = false;
             node.findings = Findings::default();
             self.agenda.push(next);
             pending.extend(&self.downstream[next.index()]);
@@ -763,12 +766,11 @@ impl<'a, 'b> Owner<'a, 'b> {
 
     /// Tells what came of a step, once for each time that it comes to an end.
     fn announce(&mut self, step: StepId) {
-        if self.nodes[step.index()].announced.is_some() {
+        if std::mem::replace(&mut self.nodes[step.index()].announced, true) {
             return;
         }
-        let report = Box::new(self.step_report(step));
+        let report = self.step_report(step);
         (self.emit)(Event::Finished { step, report: &report });
-        self.nodes[step.index()].announced = Some(report);
     }
 
     pub(super) fn stop_reason(&self) -> String {

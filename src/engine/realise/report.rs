@@ -84,10 +84,7 @@ impl Owner<'_, '_> {
             outside,
         };
         for &id in steps {
-            let node = &mut self.nodes[id.index()];
-            // Nothing has changed since it was told, unless the step was asked for more and did not get there.
-            let told = node.announced.take().filter(|_| matches!(node.phase, Phase::Known));
-            let mut report = told.map_or_else(|| self.step_report(id), |told| *told);
+            let mut report = self.step_report(id);
             if self.options.locate_all || self.options.targets.contains(&id) {
                 for (number, output) in self.context.graph.step(id).outputs.iter().enumerate() {
                     let reference = Reference::Output(id, number as u32);
