@@ -156,14 +156,81 @@ those at the cuts. Rows keep their bytes and, in each part, their order.",
     check: Some(checks::split),
 };
 
+/// What `train` can be told of boosted trees.
+const GBDT: &[Arg] = &[
+    arg(
+        "learning_rate",
+        Type::Float { min: 0.0, max: 1e3 },
+        Presence::Default("0.1"),
+        "what each tree's leaves are multiplied with",
+    ),
+    arg(
+        "growth",
+        Type::Word(&["depth", "leaf"]),
+        Presence::Default("\"depth\""),
+        "which node is split next: all of a level, or the one with the greatest gain",
+    ),
+    arg(
+        "depth",
+        Type::Int { min: 1, max: 16 },
+        Presence::Default("6"),
+        "edges from a root to its deepest leaf, at most",
+    ),
+    arg(
+        "leaves",
+        Type::Int { min: 2, max: 65_536 },
+        Presence::Optional,
+        "leaves of a tree, at most; without it as many as the depth allows",
+    ),
+    arg(
+        "bins",
+        Type::Int { min: 2, max: 255 },
+        Presence::Default("255"),
+        "quantile bins of a feature, at most, the one for missing values aside",
+    ),
+    arg(
+        "min_child_weight",
+        Type::Float { min: 0.0, max: 1e12 },
+        Presence::Default("1.0"),
+        "the least sum of the loss's second derivatives in a child",
+    ),
+    arg(
+        "min_rows",
+        Type::Int { min: 1, max: 1 << 31 },
+        Presence::Default("1"),
+        "the fewest training rows in a child",
+    ),
+    arg(
+        "min_gain",
+        Type::Float { min: 0.0, max: 1e12 },
+        Presence::Default("0.0"),
+        "the gain that a split must pass",
+    ),
+    arg(
+        "row_share",
+        Type::Float { min: 0.0, max: 1.0 },
+        Presence::Default("1.0"),
+        "the share of the training rows that each tree sees, above 0",
+    ),
+    arg(
+        "column_share",
+        Type::Float { min: 0.0, max: 1.0 },
+        Presence::Default("1.0"),
+        "the share of the features that each tree sees, above 0",
+    ),
+];
+
 const TRAIN: Builder = Builder {
     name: "train",
     version: train::VERSION,
-    summary: "Trains a classifier on a table: logistic regression or a multi-layer perceptron.",
+    summary: "Trains a classifier on a table: logistic regression, a multi-layer perceptron, or gradient-boosted trees.",
     details: "Features are all columns but the label and those in `ignore`; they are standardised by mean and deviation of the \
 training part alone. The same arguments and data give the same bits on every machine, for any number of threads. Of an `mlp` the epoch with the \
 lowest validation loss is kept. Weights of rows and classes are multiplied, and brought to an average of 1. A loss or weight that is not finite fails the step.\n\nThe model is a folder: weights as safetensors, \
-model.json (features, classes, preprocessing, hyper-parameters), and a model card.",
+model.json (features, classes, preprocessing, hyper-parameters), and a model card.\n\nA `gbdt` grows trees on histograms of quantile bins: one \
+a round, or one a class with more than two. It takes features as they are, and knows missing values (an empty cell, `NA`, `NaN`, `null`): each split sends them to the side that suits \
+the training rows. `epochs` is its number of rounds, `l2` the penalty λ in a leaf's value -G / (H + λ); with `valid`, the round with the lowest validation loss is the last that is kept. `batch`, the \
+step's own `learning_rate`, `optimizer` and `schedule` are not for it.",
     example: "[steps.train]\nbuilder  = \"train\"\ntrain    = \"${split.train}\"\nvalid    = \"${split.valid}\"\nlabel    = \"diagnosis\"\npositive = \"malignant\"\nignore   = [\"id\"]\nmodel    = { kind = \"mlp\", hidden = [64, 32] }\nepochs   = 60",
     args: &[
         arg(
@@ -213,15 +280,16 @@ model.json (features, classes, preprocessing, hyper-parameters), and a model car
                         ),
                     ],
                 ),
+                ("gbdt", GBDT),
             ]),
             Presence::Required,
-            "the kind of model: `logistic`, or `mlp` with its hidden layers",
+            "the kind of model: `logistic`, `mlp` with its hidden layers, or `gbdt` (gradient-boosted trees)",
         ),
         arg(
             "epochs",
             Type::Int { min: 1, max: 1_000_000 },
             Presence::Default("100"),
-            "passes over the training rows at most; for `logistic`, steps of the optimiser",
+            "passes over the training rows at most; for `logistic`, steps of the optimiser; for `gbdt`, rounds of trees",
         ),
         arg(
             "batch",

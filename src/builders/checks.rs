@@ -80,6 +80,18 @@ pub(super) fn train(args: &Values) -> Vec<Complaint> {
                 .to_owned(),
         });
     }
+    if let Some(Value::Table(model)) = args.get("model") {
+        for name in ["learning_rate", "row_share", "column_share"] {
+            if number(model.get(name)).is_some_and(|value| value <= 0.0) {
+                complaints.push(Complaint {
+                    path: vec![key("model"), key(name)],
+                    message: format!("`{name}` is 0"),
+                    why: "nothing would be learnt: it is greater than 0".to_owned(),
+                    help: "leave it out, or write a number such as 0.5".to_owned(),
+                });
+            }
+        }
+    }
     if number(args.get("learning_rate")).is_some_and(|rate| rate <= 0.0) {
         complaints.push(Complaint {
             path: vec![key("learning_rate")],
@@ -295,6 +307,12 @@ mod tests {
         assert!(train("model = { kind = \"logistic\" }\nlearning_rate = 0")[0].starts_with(
             "«learning_rate» kiln.toml:14:1: `learning_rate` is 0: nothing would be learnt"
         ));
+        assert!(train("model = { kind = \"gbdt\", depth = 8, growth = \"leaf\" }").is_empty());
+        assert!(
+            train("model = { kind = \"gbdt\", row_share = 0 }")[0].starts_with(
+                "«row_share» kiln.toml:13:27: `row_share` is 0: nothing would be learnt"
+            )
+        );
         assert!(said[0].starts_with("«patience» kiln.toml:13:1: `patience` without `valid`:"));
         assert!(said[1].starts_with("«hidden» kiln.toml:14:25: an `mlp` needs a hidden layer:"));
     }

@@ -21,7 +21,6 @@ use crate::metrics::{Decision, Scores, score};
 use crate::model::{Model, ModelError};
 use crate::nearest::suggestion;
 use crate::output::{self, OutputError};
-use crate::preprocess::matrix;
 use crate::request::{Input, KindError, Verdict};
 use crate::table::{Table, TableError, shortened};
 
@@ -207,7 +206,7 @@ fn scored(
         })
     });
     let truth: Vec<usize> = truth.collect::<Result<_, _>>()?;
-    let rows = matrix(table, model.features())?;
+    let rows = model.rows(table)?;
     let probabilities = model.probabilities(&rows, threads)?;
     Ok(score(model.classes().len(), decision, &truth, &probabilities))
 }

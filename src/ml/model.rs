@@ -7,6 +7,7 @@
 mod card;
 mod document;
 pub(crate) mod network;
+pub(crate) mod trees;
 mod weights;
 
 use std::path::{Path, PathBuf};
@@ -14,12 +15,15 @@ use std::path::{Path, PathBuf};
 use kiln_kernels::{Cpu, Threads};
 
 pub use self::document::{
-    ClassWeights, Hyperparameters, Learned, ModelSpec, Optimizer, Part, Schedule,
+    ClassWeights, GbdtSpec, Hyperparameters, Learned, ModelSpec, Optimizer, Part, Schedule,
+    TreeGrowth,
 };
 pub(crate) use self::document::{Document, FORMAT, Preprocessing};
 pub use self::network::Activation;
 use self::network::{Head, Network};
-use crate::preprocess::Standardisation;
+use self::trees::Trees;
+use crate::preprocess::{Standardisation, matrix, matrix_with_gaps, narrowed};
+use crate::table::{Table, TableError};
 
 /// The file with the model's numbers.
 pub const WEIGHTS_FILE: &str = "model.safetensors";
@@ -96,8 +100,14 @@ pub enum ModelError {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Model {
     document: Document,
-    standardisation: Standardisation,
-    network: Network,
+    body: Body,
+}
+
+/// The part of a model that computes.
+#[derive(Clone, Debug, PartialEq)]
+enum Body {
+    Network { standardisation: Standardisation, network: Network },
+    Trees(Trees),
 }
 
 impl Model {
@@ -106,7 +116,11 @@ impl Model {
         standardisation: Standardisation,
         network: Network,
     ) -> Model {
-        Model { document, standardisation, network }
+        Model { document, body: Body::Network { standardisation, network } }
+    }
+
+    pub(crate) fn of_trees(document: Document, trees: Trees) -> Model {
+        Model { document, body: Body::Trees(trees) }
     }
 
     /// Reads a model folder.
@@ -136,6 +150,11 @@ impl Model {
         }
         let path = dir.join(WEIGHTS_FILE);
         let damaged = |fault| ModelError::Damaged { path: path.clone(), fault };
+        if let ModelSpec::Gbdt(_) = document.model {
+            let outputs = Head::of(document.classes.len()).outputs();
+            let trees = Trees::decode(bytes, outputs, document.features.len()).map_err(damaged)?;
+            return Ok(Model { document, body: Body::Trees(trees) });
+        }
         let (layers, standardisation) =
             weights::decode(bytes, &document.shapes()).map_err(damaged)?;
         let activation = document.model.activation();
@@ -143,7 +162,7 @@ impl Model {
         if !network.is_finite() {
             return Err(damaged("a weight is not a finite number".to_owned()));
         }
-        Ok(Model { document, standardisation, network })
+        Ok(Model { document, body: Body::Network { standardisation, network } })
     }
 
     /// Writes the model folder; `dir` is made if it is not there.
@@ -156,14 +175,14 @@ impl Model {
             move |source| ModelError::Write { path, source }
         };
         std::fs::create_dir_all(dir).map_err(at(""))?;
-        let encoded = weights::encode(&self.network.layers, &self.standardisation);
+        let encoded = self.body.encode();
         let bytes = encoded.map_err(|error| at(WEIGHTS_FILE)(std::io::Error::other(error)))?;
         std::fs::write(dir.join(WEIGHTS_FILE), bytes).map_err(at(WEIGHTS_FILE))?;
         let mut text = serde_json::to_string_pretty(&self.document)
             .map_err(|error| at(DOCUMENT_FILE)(error.into()))?;
         text.push('\n');
         std::fs::write(dir.join(DOCUMENT_FILE), text).map_err(at(DOCUMENT_FILE))?;
-        let card = card::card(&self.document, &self.standardisation, self.parameters());
+        let card = self.card();
         std::fs::write(dir.join(CARD_FILE), card).map_err(at(CARD_FILE))
     }
 
@@ -207,19 +226,43 @@ impl Model {
         &self.document.learned
     }
 
-    /// What happens to a row before the first layer.
-    pub(crate) fn standardisation(&self) -> &Standardisation {
-        &self.standardisation
+    /// The part that computes, if it is layers: what happens to a row before the first one, and the
+    /// layers.
+    pub(crate) fn network(&self) -> Option<(&Standardisation, &Network)> {
+        match &self.body {
+            Body::Network { standardisation, network } => Some((standardisation, network)),
+            Body::Trees(_) => None,
+        }
     }
 
-    /// The part that computes.
-    pub(crate) fn network(&self) -> &Network {
-        &self.network
+    fn card(&self) -> String {
+        let standardisation = match &self.body {
+            Body::Network { standardisation, .. } => Some(standardisation),
+            Body::Trees(_) => None,
+        };
+        card::card(&self.document, standardisation, self.parameters())
     }
 
-    /// How many numbers training has set.
+    /// The model's features of each row of a table (rows × features), as [`Model::probabilities`]
+    /// takes them; NaN for what is missing, if the model knows what to do with it.
+    ///
+    /// # Errors
+    /// If a column is not there, or a cell holds what the model cannot read.
+    pub fn rows(&self, table: &Table) -> Result<Vec<f64>, TableError> {
+        match &self.body {
+            Body::Network { .. } => matrix(table, self.features()),
+            Body::Trees(_) => matrix_with_gaps(table, self.features()),
+        }
+    }
+
+    /// How many numbers training has set; of trees, their nodes.
     pub fn parameters(&self) -> usize {
-        self.network.layers.iter().map(|layer| layer.weight.len() + layer.bias.len()).sum()
+        match &self.body {
+            Body::Network { network, .. } => {
+                network.layers.iter().map(|layer| layer.weight.len() + layer.bias.len()).sum()
+            }
+            Body::Trees(trees) => trees.nodes(),
+        }
     }
 
     /// The probability of each class (rows × classes, row by row) for `rows` (rows × features, row by
@@ -234,11 +277,29 @@ impl Model {
             return Err(ModelError::Shape { values: rows.len(), features });
         }
         let cpu = Cpu::new(Threads(threads));
-        let x = self.standardisation.apply(rows);
-        let out = self.network.probabilities(&cpu, &x);
+        let out = match &self.body {
+            Body::Network { standardisation, network } => {
+                network.probabilities(&cpu, &standardisation.apply(rows))
+            }
+            Body::Trees(trees) => {
+                let scores = trees.scores(&cpu, &narrowed(rows), features);
+                Head::of(self.classes().len()).probabilities(&cpu, scores)
+            }
+        };
         match out.iter().position(|p| !p.is_finite()) {
             Some(place) => Err(ModelError::NotFinite { row: place / self.classes().len() }),
             None => Ok(out),
+        }
+    }
+}
+
+impl Body {
+    fn encode(&self) -> Result<Vec<u8>, safetensors::SafeTensorError> {
+        match self {
+            Body::Network { standardisation, network } => {
+                weights::encode(&network.layers, standardisation)
+            }
+            Body::Trees(trees) => trees.encode(),
         }
     }
 }
@@ -408,11 +469,11 @@ mod tests {
                 let (text, weights) = (&bytes[..at], &bytes[at + END.len()..]);
                 let Ok(model) = Model::parse(Path::new("m"), text, weights) else { return };
                 let _ = model.probabilities(&vec![1.0; model.features().len()], 1);
-                let again = weights::encode(&model.network.layers, &model.standardisation).unwrap();
+                let again = model.body.encode().unwrap();
                 let text = serde_json::to_vec(&model.document).unwrap();
                 let read = Model::parse(Path::new("m"), &text, &again);
                 assert_eq!(read.expect("what was written is read"), model);
-                let _ = card::card(&model.document, &model.standardisation, model.parameters());
+                let _ = model.card();
             });
     }
 

@@ -53,6 +53,11 @@ pub enum Error {
         /// What it would take.
         bytes: usize,
     },
+    /// The model is of a kind that this builder does not write.
+    #[error(
+        "`model` is made of trees, which this version does not write as ONNX; help: export a `logistic` or `mlp` model"
+    )]
+    Trees,
     /// An output has no place, or could not be written.
     #[error(transparent)]
     Output(#[from] OutputError),
@@ -72,7 +77,7 @@ pub fn run(
 ) -> Result<(), Error> {
     let out = place(outputs, "out")?;
     let model = Model::load(args.model.tree("model")?)?;
-    let bytes = encode(&model, &args.model.digest);
+    let bytes = encode(&model, &args.model.digest)?;
     if bytes.len() > LARGEST {
         return Err(Error::TooLarge { bytes: bytes.len() });
     }
@@ -158,16 +163,16 @@ impl Graph {
 }
 
 /// The file's bytes; `digest` names the model that it comes from.
-fn encode(model: &Model, digest: &str) -> Vec<u8> {
+fn encode(model: &Model, digest: &str) -> Result<Vec<u8>, Error> {
     let mut graph = Graph::default();
-    let (mean, scale) = (model.standardisation().mean(), model.standardisation().scale());
+    let (standardisation, network) = model.network().ok_or(Error::Trees)?;
+    let (mean, scale) = (standardisation.mean(), standardisation.scale());
     let mean = graph.doubles("preprocess.mean", mean);
     let scale = graph.doubles("preprocess.scale", scale);
     let centred = graph.add("Sub", &["features", &mean], "preprocess.centred", &[]);
     let scaled = graph.add("Div", &[&centred, &scale], "preprocess.scaled", &[]);
     let to_float = whole("to", Element::Float as i64);
     let mut values = graph.add("Cast", &[&scaled], "preprocess.standardised", &[to_float]);
-    let network = model.network();
     for (index, layer) in network.layers.iter().enumerate() {
         values = graph.layer(index, &values, layer);
         if index + 1 < network.layers.len() {
@@ -206,7 +211,7 @@ fn encode(model: &Model, digest: &str) -> Vec<u8> {
     ] {
         file.message(14, &entry(key, value));
     }
-    file.into_bytes()
+    Ok(file.into_bytes())
 }
 
 #[cfg(test)]

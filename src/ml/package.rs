@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use self::copy::Copied;
 pub use self::copy::CopyError;
-use crate::model::{CARD_FILE, Model, ModelError, ModelSpec};
+use crate::model::{CARD_FILE, Model, ModelError};
 use crate::output::{self, OutputError};
 use crate::request::{Input, KindError};
 
@@ -137,10 +137,7 @@ pub fn run(
         model: ModelSummary {
             path: "model",
             digest: &args.model.digest,
-            kind: match model.spec() {
-                ModelSpec::Logistic => "logistic",
-                ModelSpec::Mlp { .. } => "mlp",
-            },
+            kind: model.spec().kind(),
             label: model.label(),
             classes: model.classes(),
             positive: model.positive(),

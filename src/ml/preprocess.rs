@@ -31,6 +31,26 @@ pub fn matrix(table: &Table, features: &[String]) -> Result<Vec<f64>, TableError
     Ok(out)
 }
 
+/// As [`matrix`], with NaN where a value is missing: an empty cell, or `NA`, `NaN` or `null` in any case.
+///
+/// # Errors
+/// If a column is not there, or a cell holds something else that is not a finite number.
+pub fn matrix_with_gaps(table: &Table, features: &[String]) -> Result<Vec<f64>, TableError> {
+    let mut out = vec![0.0; table.rows() * features.len()];
+    for (index, feature) in features.iter().enumerate() {
+        let column = table.column(feature)?;
+        for (row, values) in out.chunks_exact_mut(features.len()).enumerate() {
+            values[index] = table.number_or_gap(row, column)?;
+        }
+    }
+    Ok(out)
+}
+
+/// Rounded to 32 bits; what is too large is the largest finite number, so that it stays a number.
+pub fn narrowed(rows: &[f64]) -> Vec<f32> {
+    rows.iter().map(|value| (*value as f32).clamp(f32::MIN, f32::MAX)).collect()
+}
+
 /// Moves each feature to mean 0 and scale 1, as they were on the rows it was fitted on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Standardisation {

@@ -261,24 +261,46 @@ impl Table {
     /// When the table has no such column.
     pub fn numbers(&self, col: usize) -> Result<Vec<f64>, TableError> {
         (0..self.rows())
-            .map(|row| {
-                let text = self.text(row, col);
-                number(text).ok_or_else(|| {
-                    let (line, column) = (self.line(row), self.columns[col].clone());
-                    if text.trim().is_empty() {
-                        TableError::Missing { line, column }
-                    } else {
-                        TableError::NotANumber { line, column, value: shortened(text) }
-                    }
-                })
-            })
+            .map(|row| number(self.text(row, col)).ok_or_else(|| self.no_number(row, col)))
             .collect()
+    }
+
+    /// A cell as a finite number, or NaN where nothing is: empty, `NA`, `NaN` or `null`.
+    ///
+    /// # Errors
+    /// [`TableError::NotANumber`].
+    ///
+    /// # Panics
+    /// When the table has no such row or column.
+    pub fn number_or_gap(&self, row: usize, col: usize) -> Result<f64, TableError> {
+        let text = self.text(row, col);
+        match number(text) {
+            Some(number) => Ok(number),
+            None if is_gap(text) => Ok(f64::NAN),
+            None => Err(self.no_number(row, col)),
+        }
+    }
+
+    fn no_number(&self, row: usize, col: usize) -> TableError {
+        let (line, column) = (self.line(row), self.columns[col].clone());
+        let text = self.text(row, col);
+        if text.trim().is_empty() {
+            TableError::Missing { line, column }
+        } else {
+            TableError::NotANumber { line, column, value: shortened(text) }
+        }
     }
 }
 
 /// The finite number that a cell holds, spaces around it aside. Words such as `inf` are none.
 pub fn number(text: &str) -> Option<f64> {
     text.trim().parse::<f64>().ok().filter(|value| value.is_finite())
+}
+
+/// Whether a cell says that its value is missing.
+fn is_gap(text: &str) -> bool {
+    let text = text.trim();
+    text.is_empty() || ["na", "nan", "null"].iter().any(|word| text.eq_ignore_ascii_case(word))
 }
 
 /// A cell as messages quote it: at most 60 characters.

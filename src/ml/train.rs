@@ -6,6 +6,7 @@
 mod backprop;
 mod course;
 mod data;
+mod gbdt;
 mod logistic;
 mod mlp;
 mod optimiser;
@@ -24,6 +25,7 @@ pub use self::data::DataError;
 use self::data::{Data, Wanted};
 pub use self::weights::WeightError;
 use crate::model::network::{Head, Layer, Network};
+use crate::model::trees::Trees;
 use crate::model::{
     ClassWeights, Document, FORMAT, Hyperparameters, Model, ModelError, ModelSpec, Optimizer,
     Preprocessing, Schedule,
@@ -154,6 +156,10 @@ fn run_on(
         None if args.balance => ClassWeights::Balanced,
         None => ClassWeights::Equal,
     };
+    let preprocessing = match args.model {
+        ModelSpec::Gbdt(_) => Preprocessing::AsIs,
+        ModelSpec::Logistic | ModelSpec::Mlp { .. } => Preprocessing::Standardise,
+    };
     let data = Data::read(Wanted {
         train: &args.train,
         valid: args.valid.as_ref(),
@@ -162,10 +168,10 @@ fn run_on(
         ignore: &args.ignore,
         weight: args.weight.as_deref(),
         class_weights: &class_weights,
+        preprocessing,
     })?;
     let rows = data.train.rows();
     writeln!(log, "{rows} rows, {} features, classes {:?}", data.features.len(), data.classes)?;
-    let mut network = blank(&args.model, data.features.len(), data.classes.len())?;
     let training = Hyperparameters {
         epochs: args.epochs,
         batch: args.batch,
@@ -178,13 +184,27 @@ fn run_on(
         weight: args.weight,
         class_weights,
     };
-    let course = match args.model {
-        ModelSpec::Logistic => logistic::fit(cpu, &mut network, &data, &training, log)?,
+    let blank = || blank(&args.model, data.features.len(), data.classes.len());
+    let (course, fitted) = match &args.model {
+        ModelSpec::Logistic => {
+            let mut network = blank()?;
+            let course = logistic::fit(cpu, &mut network, &data, &training, log)?;
+            (course, Fitted::Network(network))
+        }
         ModelSpec::Mlp { dropout, .. } => {
-            mlp::fit(cpu, &mut network, &data, &training, dropout, log)?
+            let mut network = blank()?;
+            let course = mlp::fit(cpu, &mut network, &data, &training, *dropout, log)?;
+            (course, Fitted::Network(network))
+        }
+        ModelSpec::Gbdt(spec) => {
+            let (course, trees) = gbdt::fit(cpu, &data, &training, spec, log)?;
+            (course, Fitted::Trees(trees))
         }
     };
-    let learned = course.learned(score(cpu, &network, &data.train));
+    let learned = course.learned(match &fitted {
+        Fitted::Network(network) => score(cpu, network, &data.train),
+        Fitted::Trees(trees) => gbdt::score(cpu, trees, &data, &data.train),
+    });
     writeln!(log, "kept epoch {}: train loss {:.6}", learned.epoch, learned.train_loss)?;
     let document = Document {
         format: FORMAT,
@@ -194,14 +214,27 @@ fn run_on(
         positive: args.positive,
         features: data.features,
         ignore: args.ignore,
-        preprocessing: Preprocessing::Standardise,
+        preprocessing,
         training,
         train: data.train.part,
         valid: data.valid.map(|valid| valid.part),
         learned,
     };
-    Model::new(document, data.standardisation, network).save(model)?;
+    let fitted = match (fitted, data.standardisation) {
+        (Fitted::Trees(trees), _) => Model::of_trees(document, trees),
+        (Fitted::Network(network), standardisation) => {
+            let standardisation = standardisation.expect("networks are given standardised values");
+            Model::new(document, standardisation, network)
+        }
+    };
+    fitted.save(model)?;
     Ok(write(history, course.csv())?)
+}
+
+/// What training has set.
+enum Fitted {
+    Network(Network),
+    Trees(Trees),
 }
 
 /// Refuses arguments that no data could make sense of.
@@ -234,6 +267,11 @@ fn check(args: &Args) -> Result<(), TrainError> {
     }
     if args.balance && args.class_weights.is_some() {
         return wrong("balance", &true, "give `balance` or `class_weights`, not both");
+    }
+    if let ModelSpec::Gbdt(spec) = &args.model
+        && let Some((name, value, help)) = gbdt::fault(spec)
+    {
+        return wrong(name, &value, help);
     }
     if let ModelSpec::Mlp { hidden, dropout, .. } = &args.model {
         if hidden.is_empty() || hidden.contains(&0) {

@@ -2,14 +2,16 @@
 
 use std::fmt::Write;
 
-use super::document::{ClassWeights, Document, ModelSpec, Optimizer, Part, Schedule};
+use super::document::{
+    ClassWeights, Document, GbdtSpec, ModelSpec, Optimizer, Part, Schedule, TreeGrowth,
+};
 use super::network::Activation;
 use crate::preprocess::Standardisation;
 
 /// The text of a model folder's `README.md`.
 pub(crate) fn card(
     document: &Document,
-    standardisation: &Standardisation,
+    standardisation: Option<&Standardisation>,
     weights: usize,
 ) -> String {
     let mut text = String::new();
@@ -21,7 +23,7 @@ pub(crate) fn card(
 fn write_card(
     out: &mut String,
     document: &Document,
-    standardisation: &Standardisation,
+    standardisation: Option<&Standardisation>,
     weights: usize,
 ) -> std::fmt::Result {
     let Document { model, label, classes, features, training, learned, .. } = document;
@@ -36,6 +38,9 @@ fn write_card(
             };
             let units = units.join(", ");
             format!("Multi-layer perceptron with hidden layers of {units} units and {activation}")
+        }
+        ModelSpec::Gbdt(spec) => {
+            format!("Gradient-boosted trees of depth {} at most", spec.depth)
         }
     };
     writeln!(
@@ -85,6 +90,10 @@ fn write_card(
         }
         writeln!(out, "| seed | {} |", training.seed)?;
     }
+    if let ModelSpec::Gbdt(spec) = model {
+        write_growth(out, spec)?;
+        writeln!(out, "| seed | {} |", training.seed)?;
+    }
     writeln!(out, "| l2 | {} |", training.l2)?;
     if let Some(patience) = training.patience {
         writeln!(out, "| patience | {patience} |")?;
@@ -111,21 +120,55 @@ fn write_card(
     if let (Some(loss), Some(accuracy)) = (learned.valid_loss, learned.valid_accuracy) {
         writeln!(out, "| validation | {loss:.6} | {accuracy:.6} |")?;
     }
-    writeln!(out, "\n## Features\n\nStandardised as `(value - mean) / scale`.\n")?;
-    writeln!(out, "| feature | mean | scale |\n|---|---:|---:|")?;
-    let numbers = standardisation.mean().iter().zip(standardisation.scale());
-    for (feature, (mean, scale)) in features.iter().zip(numbers) {
-        writeln!(out, "| {} | {} | {} |", escaped(feature), number(*mean), number(*scale))?;
+    if let Some(standardisation) = standardisation {
+        writeln!(out, "\n## Features\n\nStandardised as `(value - mean) / scale`.\n")?;
+        writeln!(out, "| feature | mean | scale |\n|---|---:|---:|")?;
+        let numbers = standardisation.mean().iter().zip(standardisation.scale());
+        for (feature, (mean, scale)) in features.iter().zip(numbers) {
+            writeln!(out, "| {} | {} | {} |", escaped(feature), number(*mean), number(*scale))?;
+        }
+    } else {
+        let list: Vec<String> = features.iter().map(|name| quoted(name)).collect();
+        writeln!(out, "\n## Features\n\n{}, as they are.", list.join(", "))?;
     }
     writeln!(out, "\n## Limits\n")?;
-    writeln!(out, "- Every feature must be there as a finite number; missing values are refused.")?;
-    writeln!(out, "- Values far from a feature's mean, in units of its scale, are extrapolation.")?;
+    if standardisation.is_some() {
+        writeln!(
+            out,
+            "- Every feature must be there as a finite number; missing values are refused."
+        )?;
+        writeln!(
+            out,
+            "- Values far from a feature's mean, in units of its scale, are extrapolation."
+        )?;
+    } else {
+        writeln!(out, "- A missing value goes the way that training found better for it.")?;
+        writeln!(out, "- Beyond the values of the training part, trees answer as at its edge.")?;
+    }
     writeln!(
         out,
         "- The figures above come from data that training has seen or chosen by, so they flatter. \
          Judge the model on a part that it has not seen."
     )?;
     writeln!(out, "- It knows the classes above and no other, and answers with one of them always.")
+}
+
+fn write_growth(out: &mut String, spec: &GbdtSpec) -> std::fmt::Result {
+    let growth = match spec.growth {
+        TreeGrowth::Depth => "level by level",
+        TreeGrowth::Leaf => "the best leaf first",
+    };
+    writeln!(out, "| learning rate | {} |", spec.learning_rate)?;
+    writeln!(out, "| growth | {growth} |")?;
+    if let Some(leaves) = spec.leaves {
+        writeln!(out, "| leaves, at most | {leaves} |")?;
+    }
+    writeln!(out, "| bins, at most | {} |", spec.bins)?;
+    writeln!(out, "| least weight of a leaf | {} |", spec.min_child_weight)?;
+    writeln!(out, "| least rows of a leaf | {} |", spec.min_rows)?;
+    writeln!(out, "| least gain | {} |", spec.min_gain)?;
+    writeln!(out, "| share of rows | {} |", spec.row_share)?;
+    writeln!(out, "| share of features | {} |", spec.column_share)
 }
 
 /// Six decimals where they show the value, six significant ones otherwise.

@@ -28,6 +28,63 @@ pub enum ModelSpec {
         #[serde(default)]
         dropout: f64,
     },
+    /// Gradient-boosted trees over histograms; a round makes one tree, or one a class if there are
+    /// more than two.
+    Gbdt(GbdtSpec),
+}
+
+/// What shapes boosted trees.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GbdtSpec {
+    /// What each tree's leaves are multiplied with.
+    pub learning_rate: f64,
+    /// Which node is split next.
+    pub growth: TreeGrowth,
+    /// Edges from a root to its deepest leaf, at most.
+    pub depth: u32,
+    /// Leaves of a tree, at most; without it as many as the depth allows.
+    pub leaves: Option<u32>,
+    /// Bins of a feature, at most, the one for missing values aside.
+    pub bins: u32,
+    /// The least sum of second derivatives in a child.
+    pub min_child_weight: f64,
+    /// The fewest training rows in a child.
+    pub min_rows: u32,
+    /// The gain that a split must pass.
+    pub min_gain: f64,
+    /// The share of the training rows that each tree sees.
+    pub row_share: f64,
+    /// The share of the features that each tree sees.
+    pub column_share: f64,
+}
+
+impl Default for GbdtSpec {
+    fn default() -> GbdtSpec {
+        GbdtSpec {
+            learning_rate: 0.1,
+            growth: TreeGrowth::Depth,
+            depth: 6,
+            leaves: None,
+            bins: 255,
+            min_child_weight: 1.0,
+            min_rows: 1,
+            min_gain: 0.0,
+            row_share: 1.0,
+            column_share: 1.0,
+        }
+    }
+}
+
+/// Which node of a tree is split next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TreeGrowth {
+    /// All of a level, one level after the other.
+    #[default]
+    Depth,
+    /// The one with the greatest gain.
+    Leaf,
 }
 
 /// How a training step moves the weights.
@@ -59,7 +116,7 @@ impl ModelSpec {
     /// Units of each hidden layer; none for logistic regression.
     pub fn hidden(&self) -> &[u32] {
         match self {
-            ModelSpec::Logistic => &[],
+            ModelSpec::Logistic | ModelSpec::Gbdt(_) => &[],
             ModelSpec::Mlp { hidden, .. } => hidden,
         }
     }
@@ -67,15 +124,24 @@ impl ModelSpec {
     /// What stands between its layers, if there are several.
     pub fn activation(&self) -> Activation {
         match self {
-            ModelSpec::Logistic => Activation::default(),
+            ModelSpec::Logistic | ModelSpec::Gbdt(_) => Activation::default(),
             ModelSpec::Mlp { activation, .. } => *activation,
+        }
+    }
+
+    /// The word that recipes use.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            ModelSpec::Logistic => "logistic",
+            ModelSpec::Mlp { .. } => "mlp",
+            ModelSpec::Gbdt(_) => "gbdt",
         }
     }
 
     /// Share of each hidden layer's units that a training step leaves out.
     pub fn dropout(&self) -> f64 {
         match self {
-            ModelSpec::Logistic => 0.0,
+            ModelSpec::Logistic | ModelSpec::Gbdt(_) => 0.0,
             ModelSpec::Mlp { dropout, .. } => *dropout,
         }
     }
@@ -170,12 +236,14 @@ pub(crate) struct Document {
     pub(crate) learned: Learned,
 }
 
-/// What happens to a row before the first layer.
+/// What happens to a row before the first layer or tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Preprocessing {
     /// `(value - preprocess.mean) / preprocess.scale`, feature by feature.
     Standardise,
+    /// Nothing: values rounded to 32 bits, missing ones as NaN.
+    AsIs,
 }
 
 impl Document {
@@ -198,6 +266,13 @@ impl Document {
         }
         if !(0.0..1.0).contains(&self.model.dropout()) {
             return Some("`dropout` must be at least 0 and below 1".to_owned());
+        }
+        let needed = match self.model {
+            ModelSpec::Gbdt(_) => Preprocessing::AsIs,
+            ModelSpec::Logistic | ModelSpec::Mlp { .. } => Preprocessing::Standardise,
+        };
+        if self.preprocessing != needed {
+            return Some(format!("`preprocessing` is not what `{}` takes", self.model.kind()));
         }
         let parts = [Some(&self.train), self.valid.as_ref()];
         if parts.into_iter().flatten().any(|part| part.rows.len() != self.classes.len()) {

@@ -66,7 +66,7 @@ impl Head {
     }
 
     /// Probabilities (rows × classes) from logits.
-    fn probabilities(self, cpu: &Cpu, mut logits: Vec<f32>) -> Vec<f32> {
+    pub(crate) fn probabilities(self, cpu: &Cpu, mut logits: Vec<f32>) -> Vec<f32> {
         match self {
             Head::Sigmoid => {
                 // Both by the sigmoid itself: 1 - p would lose the small ones.

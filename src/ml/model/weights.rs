@@ -10,16 +10,25 @@ use safetensors::{Dtype, SafeTensors, View};
 use super::network::Layer;
 use crate::preprocess::Standardisation;
 
-struct Tensor {
+pub(super) struct Tensor {
     dtype: Dtype,
     shape: Vec<usize>,
     bytes: Vec<u8>,
 }
 
 impl Tensor {
-    fn f32(shape: &[usize], values: &[f32]) -> Tensor {
+    pub(super) fn f32(shape: &[usize], values: &[f32]) -> Tensor {
         let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
         Tensor { dtype: Dtype::F32, shape: shape.to_vec(), bytes }
+    }
+
+    pub(super) fn u32(values: impl Iterator<Item = u32>) -> Tensor {
+        let bytes: Vec<u8> = values.flat_map(u32::to_le_bytes).collect();
+        Tensor { dtype: Dtype::U32, shape: vec![bytes.len() / 4], bytes }
+    }
+
+    pub(super) fn u8(values: Vec<u8>) -> Tensor {
+        Tensor { dtype: Dtype::U8, shape: vec![values.len()], bytes: values }
     }
 
     fn f64(values: &[f64]) -> Tensor {
@@ -60,6 +69,13 @@ pub(crate) fn encode(
         tensors.push((format!("layers.{index}.weight"), weight));
         tensors.push((format!("layers.{index}.bias"), Tensor::f32(&[layer.outputs], &layer.bias)));
     }
+    serialize(&tensors)
+}
+
+/// A file of these tensors.
+pub(super) fn serialize(
+    tensors: &[(String, Tensor)],
+) -> Result<Vec<u8>, safetensors::SafeTensorError> {
     safetensors::serialize(tensors.iter().map(|(name, tensor)| (name, tensor)), None)
 }
 
@@ -89,7 +105,7 @@ pub(crate) fn decode(
     Ok((layers, standardisation))
 }
 
-fn tensor<'a>(
+pub(super) fn tensor<'a>(
     file: &SafeTensors<'a>,
     name: &str,
     dtype: Dtype,
@@ -106,7 +122,11 @@ fn tensor<'a>(
     Ok(view.data())
 }
 
-fn f32s(bytes: &[u8]) -> Vec<f32> {
+pub(super) fn u32s(bytes: &[u8]) -> Vec<u32> {
+    bytes.as_chunks().0.iter().map(|&chunk| u32::from_le_bytes(chunk)).collect()
+}
+
+pub(super) fn f32s(bytes: &[u8]) -> Vec<f32> {
     bytes.as_chunks().0.iter().map(|&chunk| f32::from_le_bytes(chunk)).collect()
 }
 

@@ -141,7 +141,7 @@ fn onnxruntime_gives_what_kiln_gives() {
         written(folder.path(), &model);
         // Rows as far out as data is, and then some that are not of this world.
         let (ordinary, wild) = (300, 100);
-        let standardisation = model.standardisation();
+        let (standardisation, _) = model.network().unwrap();
         let mut rows: Vec<f64> = Vec::new();
         for (count, size, stream) in [(ordinary, 4.0, 100), (wild, 1e9, 101)] {
             for (index, value) in uniform(count * features, stream, size).into_iter().enumerate() {

@@ -6,7 +6,7 @@ use kiln_kernels::{
 
 use super::data::{Batch, Examples};
 use crate::model::Activation;
-use crate::model::network::{BLOCK, Layer, Network};
+use crate::model::network::{BLOCK, Head, Layer, Network};
 
 /// Sums over rows.
 #[derive(Clone, Copy, Debug, Default)]
@@ -48,16 +48,29 @@ pub(crate) fn score(cpu: &Cpu, network: &Network, examples: &Examples) -> Tally 
     let mut tally = Tally::default();
     let blocks = examples.x.chunks(BLOCK * network.inputs());
     for (index, (x, labels)) in blocks.zip(examples.labels.chunks(BLOCK)).enumerate() {
-        let mut logits = network.logits(cpu, x);
-        let hits = network.head.hits(&logits, labels);
-        let mut losses = vec![0.0; labels.len()];
-        network.head.cross_entropy(cpu, &mut logits, labels, 1.0, &mut losses);
-        if let Some(weights) = &examples.weights {
-            weigh(&mut losses, &weights[index * BLOCK..][..labels.len()]);
-        }
-        tally.add(Tally::of(&losses, hits));
+        let logits = network.logits(cpu, x);
+        let weights = examples.weights.as_ref();
+        let weights = weights.map(|weights| &weights[index * BLOCK..][..labels.len()]);
+        tally.add(judge(cpu, network.head, logits, labels, weights));
     }
     tally
+}
+
+/// Cross entropy and hits of `logits` (rows × the head's outputs).
+pub(crate) fn judge(
+    cpu: &Cpu,
+    head: Head,
+    mut logits: Vec<f32>,
+    labels: &[u32],
+    weights: Option<&[f32]>,
+) -> Tally {
+    let hits = head.hits(&logits, labels);
+    let mut losses = vec![0.0; labels.len()];
+    head.cross_entropy(cpu, &mut logits, labels, 1.0, &mut losses);
+    if let Some(weights) = weights {
+        weigh(&mut losses, weights);
+    }
+    Tally::of(&losses, hits)
 }
 
 /// Multiplies each row of `values` by its weight.

@@ -5,9 +5,9 @@
 use std::collections::BTreeSet;
 
 use super::weights::{self, WeightError};
-use crate::model::{ClassWeights, Part};
+use crate::model::{ClassWeights, Part, Preprocessing};
 use crate::nearest::suggestion;
-use crate::preprocess::{RangeError, Standardisation, matrix};
+use crate::preprocess::{RangeError, Standardisation, matrix, matrix_with_gaps, narrowed};
 use crate::request::{Input, KindError};
 use crate::table::{Table, TableError, shortened};
 
@@ -137,7 +137,7 @@ pub enum DataError {
 /// One part, ready for training.
 #[derive(Debug)]
 pub(crate) struct Examples {
-    /// rows × features, standardised.
+    /// rows × features: standardised, or as they are with NaN where a value is missing.
     pub(crate) x: Vec<f32>,
     /// One index into the classes a row.
     pub(crate) labels: Vec<u32>,
@@ -162,7 +162,8 @@ pub(crate) struct Batch<'a> {
 pub(crate) struct Data {
     pub(crate) features: Vec<String>,
     pub(crate) classes: Vec<String>,
-    pub(crate) standardisation: Standardisation,
+    /// Absent if values are left as they are.
+    pub(crate) standardisation: Option<Standardisation>,
     pub(crate) train: Examples,
     pub(crate) valid: Option<Examples>,
 }
@@ -178,12 +179,15 @@ pub(crate) struct Wanted<'a> {
     /// The column that says how much each row counts.
     pub(crate) weight: Option<&'a str>,
     pub(crate) class_weights: &'a ClassWeights,
+    /// Whether features are standardised, or left as they are with gaps.
+    pub(crate) preprocessing: Preprocessing,
 }
 
 impl Data {
     /// Reads and checks both parts.
     pub(crate) fn read(wanted: Wanted<'_>) -> Result<Data, DataError> {
-        let Wanted { train, valid, label, positive, ignore, weight, class_weights } = wanted;
+        let Wanted { train, valid, label, positive, ignore, weight, class_weights, preprocessing } =
+            wanted;
         let train_table = read("train", train)?;
         if ignore.iter().any(|name| name == label) {
             return Err(DataError::LabelIgnored { label: label.to_owned() });
@@ -208,12 +212,19 @@ impl Data {
             return Err(DataError::NoFeatures);
         }
         let classes = classes(&texts, label, positive)?;
-        let rows = numbers("train", &train_table, &features)?;
-        let standardisation = Standardisation::fit(&rows, &features)?;
+        let rows = numbers("train", &train_table, &features, preprocessing)?;
+        let standardisation = match preprocessing {
+            Preprocessing::Standardise => Some(Standardisation::fit(&rows, &features)?),
+            Preprocessing::AsIs => None,
+        };
+        let prepared = |rows: &[f64]| match &standardisation {
+            Some(standardisation) => standardisation.apply(rows),
+            None => narrowed(rows),
+        };
         let indices: Vec<u32> = texts.iter().filter_map(|text| index(&classes, text)).collect();
         let shares = weights::of_classes(class_weights, &classes, &indices)?;
         let own = weights::of_rows("train", &train_table, weight, shares.as_deref(), &indices)?;
-        let x = standardisation.apply(&rows);
+        let x = prepared(&rows);
         let train = Examples::new(x, indices, own, train, classes.len());
         let valid = match valid {
             None => None,
@@ -227,7 +238,7 @@ impl Data {
                 }
                 let indices = seen_labels(&table, label, &classes)?;
                 let own = weights::of_rows("valid", &table, weight, shares.as_deref(), &indices)?;
-                let x = standardisation.apply(&numbers("valid", &table, &features)?);
+                let x = prepared(&numbers("valid", &table, &features, preprocessing)?);
                 Some(Examples::new(x, indices, own, input, classes.len()))
             }
         };
@@ -270,8 +281,17 @@ fn read(part: &'static str, input: &Input) -> Result<Table, DataError> {
     Ok(table)
 }
 
-fn numbers(part: &'static str, table: &Table, features: &[String]) -> Result<Vec<f64>, DataError> {
-    matrix(table, features).map_err(|source| DataError::Table { part, source })
+fn numbers(
+    part: &'static str,
+    table: &Table,
+    features: &[String],
+    preprocessing: Preprocessing,
+) -> Result<Vec<f64>, DataError> {
+    let matrix = match preprocessing {
+        Preprocessing::Standardise => matrix(table, features),
+        Preprocessing::AsIs => matrix_with_gaps(table, features),
+    };
+    matrix.map_err(|source| DataError::Table { part, source })
 }
 
 /// The label's text in each row.
