@@ -530,3 +530,26 @@ fn what_is_done_once_more_counts_for_its_twin_too() {
     }
     assert_eq!(project.build(&["--link", "all"]).exits(0).ran(), [] as [&str; 0]);
 }
+
+/// `late` reads what `early` reads, by way of a step that makes it from what `early` made.
+#[test]
+fn twins_one_behind_the_other_that_are_both_done_once_more_come_to_an_end() {
+    let clock = |input: &str| {
+        format!(
+            "determinism = \"none\"\nrun = \"cat ${{{input}}} > /dev/null; date +%s%N > ${{out}}\"\n"
+        )
+    };
+    let project = Project::new(&format!(
+        "name = \"t\"\n[sources]\ns = \"s\"\n[steps.early]\n{}[steps.same]\n\
+         run = \"cat ${{early}} > /dev/null; echo same > ${{out}}\"\n[steps.late]\n{}",
+        clock("sources.s"),
+        clock("same")
+    ));
+    project.write("s", "same\n");
+    let first = project.build(&[]).exits(0);
+    assert_eq!(first.step("early")["action_key"], first.step("late")["action_key"]);
+    let build = project.build(&["--again", "early", "--again", "late", "--link", "all"]).exits(0);
+    assert_eq!(build.ran(), ["early", "late", "same"]);
+    assert_eq!(project.read("result/early"), project.read("result/late"));
+    assert_eq!(project.build(&["--link", "all"]).exits(0).ran(), [] as [&str; 0]);
+}

@@ -328,7 +328,9 @@ impl<'a, 'b> Owner<'a, 'b> {
         let node = &mut self.nodes[step.index()];
         node.key = Some(key);
         node.places = places;
-        if self.options.again.contains(&step) {
+        // Once under each key: a step that was done and is looked at anew since what it reads was made anew, the same, has
+        // done what was asked. Twins that read one another's results would have each other run without end.
+        if self.options.again.contains(&step) && node.made != Some(key) {
             node.why = Reason::Again.lines();
             node.phase = Phase::Gathering(Purpose::Again);
             self.gather(step);
