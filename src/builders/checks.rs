@@ -310,7 +310,7 @@ mod tests {
         assert!(train("model = { kind = \"gbdt\", depth = 8, growth = \"leaf\" }").is_empty());
         assert!(
             train("model = { kind = \"gbdt\", row_share = 0 }")[0].starts_with(
-                "«row_share» kiln.toml:13:27: `row_share` is 0: nothing would be learnt"
+                "«row_share» kiln.toml:13:26: `row_share` is 0: nothing would be learnt"
             )
         );
         assert!(said[0].starts_with("«patience» kiln.toml:13:1: `patience` without `valid`:"));
