@@ -46,6 +46,40 @@ fn kernels_are_compiled_once_and_again_only_if_something_of_them_changed() {
 }
 
 #[test]
+fn where_nvrtc_lies_is_in_no_key() {
+    let Some(project) = project() else { return };
+    assert_eq!(project.build(&[]).exits(0).ran(), ["own"]);
+    let found = kiln_ml::cuda::find(&|name| std::env::var_os(name)).unwrap();
+    let elsewhere = project.root().join("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    for file in found.builtins.iter().chain([&found.library]) {
+        fs::copy(file, elsewhere.join(file.file_name().unwrap())).unwrap();
+    }
+    let elsewhere = elsewhere.to_str().unwrap().to_owned();
+    let project = project.variable("KILN_NVRTC", &elsewhere);
+    assert!(project.build(&[]).exits(0).ran().is_empty());
+}
+
+#[test]
+fn what_is_included_is_read_and_not_compiled_and_no_two_kernels_share_a_file() {
+    let Some(project) = project() else { return };
+    project.write("h/three.cuh", "__device__ float three() { return 3.0f; }\n");
+    project.write("h/other.cu", "this is no kernel of ours\n");
+    project.write("k/own.cu", "#include \"three.cuh\"\nextern \"C\" __global__ void thrice(float* x) {\n    x[0] = three() * x[0];\n}\n");
+    project.edit("kiln.toml", "k = \"k\"", "k = \"k\"\nh = \"h\"");
+    project.edit("kiln.toml", "arch =", "include = [\"${sources.h}\"]\narch =");
+    assert_eq!(project.build(&[]).exits(0).ran(), ["own"]);
+    assert!(!project.dir().join("result/own/other.sm_80.ptx").exists());
+    project.edit("h/three.cuh", "3.0f", "3.5f");
+    assert_eq!(project.build(&[]).exits(0).ran(), ["own"]);
+    let source = project.read("k/own.cu");
+    project.write("k/a.b.cu", &source);
+    project.write("k/a/b.cu", &source);
+    let told = project.kiln(&["build"]).exits(1).stderr();
+    assert!(told.contains("like another; help: rename one"), "{told}");
+}
+
+#[test]
 fn a_mistake_is_told_with_file_line_and_caret() {
     let Some(project) = project() else { return };
     project.edit("k/own.cu", "two() *", "tow() *");

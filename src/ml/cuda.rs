@@ -59,6 +59,16 @@ pub enum CudaError {
     /// There is nothing to compile.
     #[error("`sources` holds no file whose name ends with .cu")]
     NoKernels,
+    /// Two of what is compiled would be one file; or an architecture is named twice.
+    #[error(
+        "{name} would be written to {file}.ptx, like another; help: rename one, or name each architecture once"
+    )]
+    SameName {
+        /// The second source.
+        name: String,
+        /// What both would be, without its ending.
+        file: String,
+    },
     /// A source cannot be read.
     #[error("cannot read {name}")]
     Read {
@@ -129,27 +139,25 @@ pub fn run(
     let out = place(outputs, "out")?;
     let (nvrtc, builtins) = library.split_last().ok_or(CudaError::NoLibrary)?;
     let nvrtc = Nvrtc::open(nvrtc, builtins)?;
-    let mut texts = match (&args.kernels, &args.sources) {
+    let mut texts: BTreeMap<String, String> = match (&args.kernels, &args.sources) {
         (Some(_), None) => {
             SOURCES.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect()
         }
         (None, Some(sources)) => read(sources)?,
         _ => return Err(CudaError::NoSources),
     };
+    let own: Vec<String> = texts.keys().filter(|name| name.ends_with(".cu")).cloned().collect();
+    if own.is_empty() {
+        return Err(CudaError::NoKernels);
+    }
     for include in &args.include {
         for (name, text) in read(include)? {
             // What stands beside the sources comes before what stands in an include folder, as for every compiler.
             texts.entry(name).or_insert(text);
         }
     }
-    let texts: BTreeMap<String, String> = texts;
     let headers: Vec<(&str, &str)> =
         texts.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
-    let own: Vec<(&str, &str)> =
-        headers.iter().copied().filter(|(name, _)| name.ends_with(".cu")).collect();
-    if own.is_empty() {
-        return Err(CudaError::NoKernels);
-    }
     let fused = ["--fmad=false", "-fmad=false"];
     let exact = args.flags.iter().any(|flag| fused.contains(&flag.as_str()));
     let fusing = if exact { Fusing::AsWritten } else { Fusing::Allowed };
@@ -159,16 +167,20 @@ pub fn run(
     folder(out)?;
     let mut units = BTreeMap::new();
     for arch in &args.arch {
-        for &(name, text) in &own {
-            let unit = Unit { name, text, headers: &headers, arch, options: &flags };
-            let compiled = nvrtc.compile(unit).map_err(|source| match source {
-                NvrtcError::Architecture { .. } => CudaError::Nvrtc(source),
-                source => CudaError::Compile { name: name.to_owned(), arch: arch.clone(), source },
-            })?;
-            write!(log, "{}", compiled.log)?;
+        for name in &own {
             // Sources in folders become files beside each other.
             let stem = name.trim_end_matches(".cu").replace('/', ".");
             let stem = format!("{stem}.{arch}");
+            if units.contains_key(&stem) {
+                return Err(CudaError::SameName { name: name.clone(), file: stem });
+            }
+            let text = &texts[name];
+            let unit = Unit { name, text, headers: &headers, arch, options: &flags };
+            let compiled = nvrtc.compile(unit).map_err(|source| match source {
+                NvrtcError::Architecture { .. } => CudaError::Nvrtc(source),
+                source => CudaError::Compile { name: name.clone(), arch: arch.clone(), source },
+            })?;
+            write!(log, "{}", compiled.log)?;
             write(&out.join(format!("{stem}.ptx")), &compiled.ptx)?;
             write(&out.join(format!("{stem}.cubin")), &compiled.cubin)?;
             let kernels = kernels(&compiled, fusing);

@@ -48,16 +48,16 @@ fn add(path: &Path, hasher: &mut blake3::Hasher) {
     }
 }
 
-/// A logistic model of one feature for the label `kind` that says the first of two classes where the
-/// feature is above `cut`.
-pub(crate) fn model(feature: &str, classes: &[&str; 2], positive: Option<&str>, cut: f32) -> Model {
-    let document = Document {
+/// What a model's description says, of a training that nobody has done.
+pub(crate) fn document(model: ModelSpec, classes: Vec<String>, features: Vec<String>) -> Document {
+    let rows = vec![1; classes.len()];
+    Document {
         format: FORMAT,
-        model: ModelSpec::Logistic,
+        model,
         label: "kind".to_owned(),
-        classes: classes.map(str::to_owned).to_vec(),
-        positive: positive.map(str::to_owned),
-        features: vec![feature.to_owned()],
+        classes,
+        positive: None,
+        features,
         ignore: vec![],
         preprocessing: Preprocessing::Standardise,
         training: Hyperparameters {
@@ -72,7 +72,7 @@ pub(crate) fn model(feature: &str, classes: &[&str; 2], positive: Option<&str>, 
             weight: None,
             class_weights: Default::default(),
         },
-        train: Part { digest: "ab".repeat(32), rows: vec![1, 1] },
+        train: Part { digest: "ab".repeat(32), rows },
         valid: None,
         learned: Learned {
             epoch: 1,
@@ -82,7 +82,15 @@ pub(crate) fn model(feature: &str, classes: &[&str; 2], positive: Option<&str>, 
             valid_loss: None,
             valid_accuracy: None,
         },
-    };
+    }
+}
+
+/// A logistic model of one feature for the label `kind` that says the first of two classes where the
+/// feature is above `cut`.
+pub(crate) fn model(feature: &str, classes: &[&str; 2], positive: Option<&str>, cut: f32) -> Model {
+    let (classes, features) = (classes.map(str::to_owned).to_vec(), vec![feature.to_owned()]);
+    let positive = positive.map(str::to_owned);
+    let document = Document { positive, ..document(ModelSpec::Logistic, classes, features) };
     let layer = Layer { inputs: 1, outputs: 1, weight: vec![-1.0], bias: vec![cut] };
     let activation = Default::default();
     let network = Network { layers: vec![layer], activation, head: Head::Sigmoid };

@@ -7,8 +7,7 @@ use kiln_kernels::Philox;
 
 use super::*;
 use crate::fixture;
-use crate::model::{ClassWeights, Document, FORMAT, Hyperparameters, Learned, ModelSpec};
-use crate::model::{Optimizer, Part, Preprocessing, Schedule, network::Network};
+use crate::model::{ModelSpec, network::Network};
 use crate::preprocess::Standardisation;
 
 fn uniform(count: usize, stream: u64, size: f32) -> Vec<f32> {
@@ -39,38 +38,7 @@ fn model(features: usize, hidden: &[u32], classes: usize, activation: Activation
         [] => ModelSpec::Logistic,
         hidden => ModelSpec::Mlp { hidden: hidden.to_vec(), activation, dropout: 0.0 },
     };
-    let document = Document {
-        format: FORMAT,
-        model: spec,
-        label: "kind".to_owned(),
-        classes: names("class ü", classes),
-        positive: None,
-        features: names("f", features),
-        ignore: vec![],
-        preprocessing: Preprocessing::Standardise,
-        training: Hyperparameters {
-            epochs: 1,
-            batch: 1,
-            learning_rate: 0.5,
-            optimizer: Optimizer::Adam,
-            schedule: Schedule::Constant,
-            l2: 1.0,
-            seed: 0,
-            patience: None,
-            weight: None,
-            class_weights: ClassWeights::Equal,
-        },
-        train: Part { digest: "ab".repeat(32), rows: vec![1; classes] },
-        valid: None,
-        learned: Learned {
-            epoch: 1,
-            epochs_run: 1,
-            train_loss: 0.5,
-            train_accuracy: 0.75,
-            valid_loss: None,
-            valid_accuracy: None,
-        },
-    };
+    let document = fixture::document(spec, names("class ü", classes), names("f", features));
     let mean = uniform(features, 90, 1e3).into_iter().map(f64::from).collect();
     let scale = uniform(features, 91, 1e2).into_iter().map(|x| f64::from(x).abs() + 0.5).collect();
     let standardisation = Standardisation::from_parts(mean, scale).unwrap();
