@@ -8,6 +8,7 @@ use crate::{
     attempt::{Failed, Purpose},
     difference::Findings,
     event::{AttemptReport, How},
+    explain::Reason,
     key::Places,
 };
 
@@ -57,6 +58,8 @@ pub(super) struct Node {
     pub(super) made: Option<Digest>,
     pub(super) why: Vec<String>,
     pub(super) checked: bool,
+    /// Whether a second run came to its end, whatever came afterwards.
+    pub(super) ran_for_check: bool,
     /// Why it could not be checked, though that was asked for.
     pub(super) unchecked: Option<String>,
     pub(super) findings: Findings,
@@ -83,6 +86,7 @@ impl Node {
             made: None,
             why: Vec::new(),
             checked: false,
+            ran_for_check: false,
             unchecked: None,
             findings: Findings::default(),
             failure: None,
@@ -90,6 +94,13 @@ impl Node {
             stale: false,
             started: None,
             announced: false,
+        }
+    }
+
+    /// Takes back why it was to run, once its result was found instead. What ran for a check ran for that.
+    pub(super) fn keep_why_of_runs(&mut self) {
+        if self.how != How::Ran {
+            self.why = if self.ran_for_check { Reason::Check.lines() } else { Vec::new() };
         }
     }
 

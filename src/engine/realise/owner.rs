@@ -252,9 +252,7 @@ impl<'a, 'b> Owner<'a, 'b> {
         let node = &mut self.nodes[step.index()];
         node.phase = Phase::Known;
         node.unchecked = Some(reason);
-        if node.how != How::Ran {
-            node.why.clear();
-        }
+        node.keep_why_of_runs();
         self.announce(step);
         self.notify(step);
     }
@@ -341,9 +339,7 @@ impl<'a, 'b> Owner<'a, 'b> {
                 node.result = Some(recorded);
                 // It may have run just before, for what it reads came out as it was; or have been about to run.
                 node.how = if node.made == Some(key) { How::Ran } else { How::Reused };
-                if node.how != How::Ran {
-                    node.why.clear();
-                }
+                node.keep_why_of_runs();
                 node.phase = Phase::Known;
                 self.provide(step);
                 self.notify(step);
@@ -571,6 +567,11 @@ impl<'a, 'b> Owner<'a, 'b> {
     /// Running → Known, Failed or Stopped.
     pub(super) fn done(&mut self, step: StepId, outcome: Outcome) {
         let node = &mut self.nodes[step.index()];
+        node.ran_for_check |= match outcome {
+            Outcome::Checked(_) => true,
+            Outcome::Failed(_) => matches!(node.phase, Phase::Running(Purpose::Check(_))),
+            _ => false,
+        };
         match outcome {
             Outcome::Made(result) => self.accept(step, *result, How::Ran),
             Outcome::Found(result) => self.accept(step, *result, How::Reused),
@@ -671,9 +672,7 @@ impl<'a, 'b> Owner<'a, 'b> {
         let for_twins = (replaced && how == How::Ran).then(|| result.clone());
         node.result = Some(result);
         node.how = how;
-        if how != How::Ran {
-            node.why.clear();
-        }
+        node.keep_why_of_runs();
         node.phase = Phase::Known;
         if differs {
             self.reconsider_after(step);
