@@ -15,13 +15,13 @@ use std::{
 use kiln_engine::catalogue::{
     Arg, Availability, Builder, Catalogue, Library, Output, Outputs, Presence, Role, Type,
 };
-use kiln_ml::{cuda, evaluate, onnx, package, request::Request, split, train, validate};
+use kiln_ml::{cuda, evaluate, generate, onnx, package, request::Request, split, train, validate};
 
 use crate::cli::chain;
 
 /// Every builder that kiln brings.
 pub const CATALOGUE: Catalogue =
-    Catalogue { builders: &[CUDA, EVALUATE, ONNX, PACKAGE, SPLIT, TRAIN, VALIDATE] };
+    Catalogue { builders: &[CUDA, EVALUATE, GENERATE, ONNX, PACKAGE, SPLIT, TRAIN, VALIDATE] };
 
 const fn arg(name: &'static str, ty: Type, presence: Presence, doc: &'static str) -> Arg {
     Arg { name, ty, presence, role: Role::Key, doc }
@@ -450,6 +450,51 @@ need a `baseline`. Where its source says absent = \"accept\" and nothing is depl
     library: None,
     gate: true,
     check: Some(checks::evaluate),
+};
+
+const GENERATE: Builder = Builder {
+    name: "generate",
+    version: generate::VERSION,
+    summary: "Makes a table whose truth is known, with any number of rows.",
+    details: "For trying a pipeline at scale, and for knowing how good a model could be at all. The label of each row is drawn with a chance that follows from what the row \
+says, through interactions and missing values. `optimum` holds what those chances themselves score on the labels: no model does better, except by luck. A table is the same on \
+every machine; a longer one begins with the shorter one.\n\n`fraud`: card payments, 12 columns, label `fraud` (one or two of a hundred). `clicks`: advertisements that were shown, \
+11 columns, label `clicked`. As `drift` goes from 0 to 1, the columns' distributions move and so does what marks the label, so that a model of the old world does worse in the new one.",
+    example: "[steps.payments]\nbuilder = \"generate\"\ntable   = \"fraud\"\nrows    = 1000000\nseed    = 7",
+    args: &[
+        arg("table", Type::Word(&["fraud", "clicks"]), Presence::Required, "which table"),
+        arg(
+            "rows",
+            Type::Int { min: 1, max: generate::MOST_ROWS.cast_signed() },
+            Presence::Required,
+            "how many rows",
+        ),
+        arg(
+            "seed",
+            Type::Int { min: 0, max: i64::MAX },
+            Presence::Default("0"),
+            "another seed is other rows",
+        ),
+        arg(
+            "drift",
+            Type::Float { min: 0.0, max: 1.0 },
+            Presence::Default("0.0"),
+            "how far the world has moved",
+        ),
+    ],
+    outputs: Outputs::Fixed(&[
+        output("data", "data.csv", "the table, label last"),
+        output("probabilities", "probabilities.csv", "the chance of each row's label to be 1"),
+        output(
+            "optimum",
+            "optimum.json",
+            "rows, positives, and the best roc_auc, log_loss and accuracy",
+        ),
+    ]),
+    platform: false,
+    library: None,
+    gate: false,
+    check: None,
 };
 
 const ONNX: Builder = Builder {

@@ -8,6 +8,7 @@ pub mod deviation;
 pub mod evaluate;
 #[cfg(test)]
 mod fixture;
+pub mod generate;
 pub mod html;
 pub mod metrics;
 pub mod model;
@@ -28,9 +29,10 @@ use crate::nearest::suggestion;
 use crate::request::{Request, Response};
 
 /// The builders' names, each with its semantic version.
-pub const BUILDERS: [(&str, u32); 7] = [
+pub const BUILDERS: [(&str, u32); 8] = [
     ("cuda", cuda::VERSION),
     ("evaluate", evaluate::VERSION),
+    ("generate", generate::VERSION),
     ("onnx", onnx::VERSION),
     ("package", package::VERSION),
     ("split", split::VERSION),
@@ -69,6 +71,9 @@ pub enum Error {
     /// `evaluate` failed.
     #[error(transparent)]
     Evaluate(#[from] evaluate::Error),
+    /// `generate` failed.
+    #[error(transparent)]
+    Generate(#[from] generate::Error),
     /// `onnx` failed.
     #[error(transparent)]
     Onnx(#[from] onnx::Error),
@@ -100,6 +105,10 @@ pub fn run(request: &Request, log: &mut dyn Write) -> Result<Response, Error> {
         "evaluate" => Some(evaluate::run(&args(request)?, outputs, request.threads, log)?),
         "cuda" => {
             cuda::run(&args(request)?, &request.library, outputs, log)?;
+            None
+        }
+        "generate" => {
+            generate::run(&args(request)?, outputs, request.threads, log)?;
             None
         }
         "onnx" => {
