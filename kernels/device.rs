@@ -2,11 +2,36 @@
 //!
 //! A device is a GPU, or in tests a CPU that plays one. This module is unaware of what kernels compute.
 
+use std::borrow::Cow;
+use std::cell::RefCell;
 use std::sync::Arc;
 
 /// Why a device could not do what it was asked to.
 #[derive(Debug, thiserror::Error)]
 pub enum DeviceError {
+    /// There is no driver for it.
+    #[error(
+        "there is no NVIDIA driver on this machine: none of {} can be opened\n\
+         help: install NVIDIA's driver, after which `nvidia-smi` lists the GPUs,\n\
+         \x20     or hand the GPUs on, where this is a container (`--gpus all`),\n\
+         \x20     or compute on the CPU, which gives the same bits",
+        looked.join(", ")
+    )]
+    NoDriver {
+        /// The names under which it was looked for, as the loader takes them.
+        looked: Vec<String>,
+    },
+    /// There is a driver, and no device that may be used.
+    #[error(
+        "no GPU can be used: {reason}\n\
+         help: look whether `nvidia-smi` lists it,\n\
+         \x20     or whether CUDA_VISIBLE_DEVICES hides it,\n\
+         \x20     or compute on the CPU, which gives the same bits"
+    )]
+    NoDevice {
+        /// What the driver says, or which was asked for.
+        reason: String,
+    },
     /// There is not enough memory on it.
     #[error("the device has no room for {bytes} more bytes{}", free.map(|free| format!(" ({free} are free)")).unwrap_or_default())]
     OutOfMemory {
@@ -57,7 +82,7 @@ pub enum Arg {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Launch<'a> {
     /// The kernel's name.
-    pub kernel: &'a str,
+    pub kernel: Cow<'a, str>,
     /// Blocks: x, y, z.
     pub grid: [u32; 3],
     /// Threads of a block, in one row.
@@ -145,6 +170,17 @@ pub trait Device {
     /// If there is no such kernel, or the device fails.
     fn launch(&self, launch: &Launch<'_>) -> Result<(), DeviceError>;
 
+    /// These launches as one program, to be run many times. What changes from run to run, they read from memory.
+    ///
+    /// # Errors
+    /// If there is no such kernel, or the device fails.
+    fn program<'a>(
+        &'a self,
+        launches: Vec<Launch<'static>>,
+    ) -> Result<Box<dyn Program + 'a>, DeviceError> {
+        Ok(Box::new(OneByOne { device: self, launches }))
+    }
+
     /// `values` in memory of their own.
     ///
     /// # Errors
@@ -178,4 +214,69 @@ pub trait Device {
 #[must_use]
 pub fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|value| value.to_bits()).collect()
+}
+
+/// Launches that are run again and again. The memories that they name have to outlive it.
+pub trait Program {
+    /// Runs all of them, in order, so many times.
+    ///
+    /// # Errors
+    /// If the device fails.
+    fn run(&self, times: u32) -> Result<(), DeviceError>;
+}
+
+/// A program of a device that has no better way.
+struct OneByOne<'a, D: ?Sized> {
+    device: &'a D,
+    launches: Vec<Launch<'static>>,
+}
+
+impl<D: Device + ?Sized> Program for OneByOne<'_, D> {
+    fn run(&self, times: u32) -> Result<(), DeviceError> {
+        (0..times)
+            .try_for_each(|_| self.launches.iter().try_for_each(|own| self.device.launch(own)))
+    }
+}
+
+/// Notes launches in place of running them: the steps of a [`Program`].
+pub struct Recorder<'a> {
+    device: &'a dyn Device,
+    launches: RefCell<Vec<Launch<'static>>>,
+}
+
+impl<'a> Recorder<'a> {
+    /// For launches on `device`.
+    pub fn new(device: &'a dyn Device) -> Recorder<'a> {
+        Recorder { device, launches: RefCell::default() }
+    }
+
+    /// What was launched.
+    pub fn launches(self) -> Vec<Launch<'static>> {
+        self.launches.into_inner()
+    }
+}
+
+impl Device for Recorder<'_> {
+    fn multiprocessors(&self) -> u32 {
+        self.device.multiprocessors()
+    }
+
+    fn zeros(&self, words: usize) -> Result<Memory, DeviceError> {
+        self.device.zeros(words)
+    }
+
+    fn write(&self, _: &Memory, _: &[u32]) -> Result<(), DeviceError> {
+        Err(DeviceError::Refused("a program holds launches only, no copies".to_owned()))
+    }
+
+    fn read(&self, _: &Memory, _: &mut [u32]) -> Result<(), DeviceError> {
+        Err(DeviceError::Refused("a program holds launches only, no copies".to_owned()))
+    }
+
+    fn launch(&self, launch: &Launch<'_>) -> Result<(), DeviceError> {
+        let Launch { kernel, grid, threads, args } = launch.clone();
+        let kernel = Cow::Owned(kernel.into_owned());
+        self.launches.borrow_mut().push(Launch { kernel, grid, threads, args });
+        Ok(())
+    }
 }

@@ -215,8 +215,8 @@ impl Device for Emulator {
             u32,
             *mut *mut std::ffi::c_void,
         ) -> i32;
-        let no_kernel = || DeviceError::NoKernel { name: launch.kernel.to_owned() };
-        let name = CString::new(launch.kernel).map_err(|_| no_kernel())?;
+        let no_kernel = || DeviceError::NoKernel { name: launch.kernel.to_string() };
+        let name = CString::new(launch.kernel.as_bytes()).map_err(|_| no_kernel())?;
         let mut words: Vec<u64> = launch
             .args
             .iter()

@@ -86,7 +86,7 @@ pub fn product(
     let target = if layers > 1 { room.unwrap_or(out) } else { out };
     let relu = u32::from(then == Then::Relu);
     device.launch(&Launch {
-        kernel: &format!("product_{layout}_{tile}"),
+        kernel: format!("product_{layout}_{tile}").into(),
         grid: [cols.div_ceil(tile), rows.div_ceil(tile), layers],
         threads: if tile == 32 { 64 } else { 256 },
         args: vec![
@@ -154,7 +154,7 @@ fn each(
     args: Vec<Arg>,
 ) -> Result<(), DeviceError> {
     let blocks = count.div_ceil(256).clamp(1, 32 * device.multiprocessors() as usize) as u32;
-    device.launch(&Launch { kernel, grid: [blocks, 1, 1], threads: 256, args })
+    device.launch(&Launch { kernel: kernel.into(), grid: [blocks, 1, 1], threads: 256, args })
 }
 
 /// Sums of the columns of `x` (rows × cols) into `out`; `room` has a row for each chunk of 512 rows.
@@ -174,7 +174,7 @@ pub fn column_sums(
     assert!(chunks == 1 || room.len() >= elements(chunks, cols), "room for the chunks");
     let target = if chunks > 1 { room } else { out };
     device.launch(&Launch {
-        kernel: "column_sums",
+        kernel: "column_sums".into(),
         grid: [cols.div_ceil(128), chunks, 1],
         threads: 128,
         args: vec![x.arg(), target.arg(), Arg::Half(rows), Arg::Half(cols)],
@@ -267,7 +267,7 @@ impl Progress {
     /// If the device fails.
     pub fn advance(&self, device: &dyn Device) -> Result<(), DeviceError> {
         device.launch(&Launch {
-            kernel: "advance",
+            kernel: "advance".into(),
             grid: [1; 3],
             threads: 32,
             args: vec![self.0.arg()],
@@ -450,7 +450,7 @@ pub fn gather(
         Arg::Half(batch),
     ];
     let blocks = count.div_ceil(8).clamp(1, 16 * device.multiprocessors());
-    device.launch(&Launch { kernel: "gather", grid: [blocks, 1, 1], threads: 256, args })
+    device.launch(&Launch { kernel: "gather".into(), grid: [blocks, 1, 1], threads: 256, args })
 }
 
 /// The arrays of an epoch that losses and hits of its rows are written to.
@@ -498,7 +498,12 @@ pub fn cross_entropy(
         ("softmax_cross_entropy", 8)
     };
     args.extend([Arg::Half(batch), Arg::Float(scale)]);
-    device.launch(&Launch { kernel, grid: [count.div_ceil(rows).max(1), 1, 1], threads: 256, args })
+    device.launch(&Launch {
+        kernel: kernel.into(),
+        grid: [count.div_ceil(rows).max(1), 1, 1],
+        threads: 256,
+        args,
+    })
 }
 
 /// Turns `count` rows of logits into probabilities.
@@ -513,7 +518,7 @@ pub fn softmax_rows(
 ) -> Result<(), DeviceError> {
     assert!(logits.len() >= elements(count, classes), "sizes of a softmax");
     device.launch(&Launch {
-        kernel: "softmax_rows",
+        kernel: "softmax_rows".into(),
         grid: [count.div_ceil(8).max(1), 1, 1],
         threads: 256,
         args: vec![logits.arg(), Arg::Half(count), Arg::Half(classes)],

@@ -16,6 +16,7 @@ mod dropout;
 pub mod emulator;
 mod functions;
 mod gemm;
+pub mod gpu;
 pub mod launch;
 pub mod lint;
 mod loss;

@@ -339,8 +339,8 @@ fn a_write_past_the_end_and_an_unknown_kernel_are_errors() {
     assert_eq!(kernels(source), ["past"]);
     let Some(device) = compiled(&[("past.cu", source)]) else { return };
     let out = device.zeros(8).unwrap();
-    let launch = |kernel, threads| kiln_kernels::device::Launch {
-        kernel,
+    let launch = |kernel: &'static str, threads| kiln_kernels::device::Launch {
+        kernel: kernel.into(),
         grid: [1; 3],
         threads,
         args: vec![out.arg()],
