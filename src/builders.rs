@@ -484,12 +484,12 @@ every machine; a longer one begins with the shorter one.\n\n`fraud`: card paymen
     ],
     outputs: Outputs::Fixed(&[
         output("data", "data.csv", "the table, label last"),
-        output("probabilities", "probabilities.csv", "the chance of each row's label to be 1"),
         output(
             "optimum",
             "optimum.json",
             "rows, positives, and the best roc_auc, log_loss and accuracy",
         ),
+        output("probabilities", "probabilities.csv", "the chance of each row's label to be 1"),
     ]),
     platform: false,
     library: None,
