@@ -1,6 +1,10 @@
 //! What reruns and what does not, what a build says of it, and where its results are found.
 
-use std::{path::Path, process::Stdio};
+use std::{
+    ffi::OsStr,
+    path::Path,
+    process::{Command, Stdio},
+};
 
 use insta::assert_snapshot;
 
@@ -489,4 +493,29 @@ fn a_changed_extension_is_explained_as_one() {
     project.edit("kiln.toml", "s.txt", "s.dat");
     let why = project.kiln(&["why", "a"]).exits(0).stdout();
     assert!(why.contains("extension of input sources.s: txt → dat"), "{why}");
+}
+
+#[test]
+fn a_terminal_shows_what_a_running_step_printed_last() {
+    let script = Path::new("/usr/bin/script");
+    if !script.exists() {
+        println!("skipped: there is no {} to play a terminal", script.display());
+        return;
+    }
+    let project = Project::empty();
+    project.write(
+        "kiln.toml",
+        "name = \"curve\"\n[steps.train]\nrun = \"printf 'epoch 1: loss 0.7\\nepoch 2: loss 0.5\\n'; sleep 3; touch ${out}\"\n",
+    );
+    let kiln = project.command(&["build"]);
+    let words = [kiln.get_program(), OsStr::new("build")].map(|word| word.to_string_lossy());
+    let mut terminal = Command::new(script);
+    // A terminal without columns has no room for anything.
+    let line = format!("stty cols 100 rows 30; {}", words.join(" "));
+    terminal.args(["--quiet", "--command", &line, "/dev/null"]);
+    terminal.current_dir(project.dir()).env_clear().stdin(Stdio::null());
+    terminal.envs(kiln.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    terminal.env("TERM", "xterm");
+    let run = project.run(terminal);
+    assert!(run.stdout().contains("epoch 2: loss 0.5"), "{run:?}");
 }

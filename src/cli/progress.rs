@@ -1,9 +1,10 @@
 //! Progress of a build: live on a terminal, plain lines elsewhere.
 
-use std::{collections::BTreeMap, io::IsTerminal as _, time::Duration};
+use std::{collections::BTreeMap, io::IsTerminal as _, path::PathBuf, time::Duration};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use kiln_engine::{
+    attempt::log::latest,
     event::{Event, How, StepReport, VerdictWord},
     forecast::Forecast,
     graph::StepId,
@@ -30,7 +31,24 @@ pub struct Progress {
 struct Screen {
     bars: MultiProgress,
     total: ProgressBar,
-    running: BTreeMap<StepId, ProgressBar>,
+    running: BTreeMap<StepId, Running>,
+}
+
+/// A step that runs.
+struct Running {
+    bar: ProgressBar,
+    /// Where it prints to.
+    log: Option<PathBuf>,
+}
+
+impl Running {
+    /// Shows what the step printed last, a training's latest epoch for instance.
+    fn refresh(&self) {
+        if let Some(latest) = self.log.as_deref().and_then(latest) {
+            let plain = anstream::adapter::strip_str(&latest).to_string();
+            self.bar.set_message(visible(&plain).into_owned());
+        }
+    }
 }
 
 impl Progress {
@@ -83,25 +101,38 @@ impl Progress {
             }
             Event::Waiting { step, name } => {
                 let text = format!("waiting for another kiln that is at {name}");
-                match self.screen.as_ref().and_then(|screen| screen.running.get(step)) {
-                    Some(bar) => bar.set_message(text),
+                match self.running(*step) {
+                    Some(running) => running.bar.set_message(text),
                     None => self.line(&format!("{:>9} {name}: another kiln is at it", "waiting")),
+                }
+            }
+            Event::Printing { step, log } => {
+                if let Some(running) = self.running(*step) {
+                    running.log = Some(log.to_path_buf());
                 }
             }
             Event::Retrying { step, name, attempt, of, reason } => {
                 let text = format!("attempt {attempt} of {of}");
-                if let Some(bar) = self.screen.as_ref().and_then(|screen| screen.running.get(step))
-                {
-                    bar.set_message(text.clone());
+                if let Some(running) = self.running(*step) {
+                    running.bar.set_message(text.clone());
                 }
                 let name = style::paint(style::NAME, name);
                 self.line(&format!("{:>9} {name}: {text} ({})", "retrying", visible(reason)));
             }
             Event::Finished { step, report } => self.finished(*step, report),
-            Event::Forecast(forecast) => self.forecast = Some(**forecast),
+            Event::Forecast(forecast) => {
+                self.forecast = Some(**forecast);
+                let running = self.screen.iter().flat_map(|screen| screen.running.values());
+                running.for_each(Running::refresh);
+            }
             Event::Note(text) => self.line(&summary::note(text)),
         }
         self.totals();
+    }
+
+    /// A step's line on a terminal.
+    fn running(&mut self, step: StepId) -> Option<&mut Running> {
+        self.screen.as_mut()?.running.get_mut(&step)
     }
 
     fn started(&mut self, step: StepId, name: &str, why: &[String], estimate: Option<Duration>) {
@@ -118,7 +149,7 @@ impl Progress {
                 let estimate = estimate.map(|time| format!("(last time {}) ", style::time(time)));
                 bar.set_message(format!("{}{why}", estimate.unwrap_or_default()));
                 bar.enable_steady_tick(Duration::from_millis(120));
-                screen.running.insert(step, bar);
+                screen.running.insert(step, Running { bar, log: None });
             }
             None => {
                 let why = if why.is_empty() { why } else { format!(": {why}") };
@@ -135,7 +166,7 @@ impl Progress {
     fn finished(&mut self, step: StepId, report: &StepReport) {
         let ran = match &mut self.screen {
             Some(screen) => {
-                screen.running.remove(&step).map(|bar| bar.finish_and_clear()).is_some()
+                screen.running.remove(&step).map(|step| step.bar.finish_and_clear()).is_some()
             }
             None => report.how == How::Ran,
         };
@@ -219,8 +250,8 @@ impl Progress {
     /// Takes the live part off the screen.
     pub fn finish(&mut self) {
         if let Some(screen) = self.screen.take() {
-            for bar in screen.running.values() {
-                bar.finish_and_clear();
+            for running in screen.running.values() {
+                running.bar.finish_and_clear();
             }
             screen.total.finish_and_clear();
         }

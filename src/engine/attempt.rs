@@ -4,7 +4,7 @@
 //! what else is being built.
 
 mod check;
-mod log;
+pub mod log;
 
 use std::{
     fs,
@@ -116,6 +116,8 @@ pub enum Outcome {
 pub enum News {
     /// Another process is at the same action.
     Waiting,
+    /// It begins to run, and prints into this file.
+    Printing(PathBuf),
     /// An attempt failed, and another one begins.
     Retrying {
         /// Its number, from 2.
@@ -249,6 +251,7 @@ impl Workshop<'_> {
                 // Another one each time: nothing of a failed attempt is left for the next.
                 let scratch = self.scratch().map_err(|error| self.ours(&error))?;
                 let keep = |log: &Path| logs.keep(log, &number);
+                tell(News::Printing(scratch.path().join("log")));
                 let made = self.attempt(order, scratch.path(), disturbed == 0, &keep);
                 match &made {
                     Err(miss) if miss.again == Again::AtOnce && disturbed < DISTURBANCES => {

@@ -2,7 +2,7 @@
 //!
 //! Data only; showing it is somebody else's business.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use kiln_cache::{Digest, Isolation, Object, Verdict};
 use serde::Serialize;
@@ -34,6 +34,13 @@ pub enum Event<'a> {
         step: StepId,
         /// Its name.
         name: &'a str,
+    },
+    /// What a step prints goes to a file from now on, which is there until the step ends.
+    Printing {
+        /// Which step.
+        step: StepId,
+        /// The file.
+        log: &'a Path,
     },
     /// An attempt at a step failed, and it is tried again.
     Retrying {

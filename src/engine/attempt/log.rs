@@ -80,6 +80,14 @@ fn append(to: &Path, log: &Path, heading: &str) -> io::Result<()> {
     Ok(())
 }
 
+/// What a program that still runs printed last: the end of its log that is not blank, up to a line's end or to where a
+/// progress bar goes back to the line's beginning. `None` while there is nothing.
+pub fn latest(log: &Path) -> Option<String> {
+    let lines = tail(log).ok()?;
+    let mut parts = lines.iter().rev().flat_map(|line| line.rsplit('\r'));
+    parts.find(|part| !part.trim().is_empty()).map(|part| part.trim_end().to_owned())
+}
+
 /// The last lines of a log; bytes that are no UTF-8 are replaced.
 pub(super) fn tail(log: &Path) -> io::Result<Vec<String>> {
     let mut file = fs::File::open(log)?;
@@ -95,4 +103,26 @@ pub(super) fn tail(log: &Path) -> io::Result<Vec<String>> {
     }
     let surplus = lines.len().saturating_sub(TAIL_LINES);
     Ok(lines.split_off(surplus))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_latest_is_the_last_line_or_the_last_state_of_a_progress_bar() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("log");
+        let after = |text: &str| {
+            fs::write(&log, text).unwrap();
+            latest(&log)
+        };
+        assert_eq!(latest(&log), None);
+        assert_eq!(after(""), None);
+        assert_eq!(after("\n \n"), None);
+        assert_eq!(after("epoch 1\nepoch 2\n\n").as_deref(), Some("epoch 2"));
+        assert_eq!(after("epoch 1\n 10 %\r 20 %\r").as_deref(), Some(" 20 %"));
+        let long = format!("{}\nepoch 9", "x".repeat(1 << 20));
+        assert_eq!(after(&long).as_deref(), Some("epoch 9"));
+    }
 }

@@ -218,6 +218,7 @@ impl<'a, 'b> Owner<'a, 'b> {
         let name = &self.context.graph.step(step).name;
         (self.emit)(match news {
             News::Waiting => Event::Waiting { step, name },
+            News::Printing(log) => Event::Printing { step, log },
             News::Retrying { attempt, of, reason } => {
                 Event::Retrying { step, name, attempt: *attempt, of: *of, reason }
             }
