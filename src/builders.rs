@@ -48,7 +48,8 @@ const CUDA: Builder = Builder {
     summary: "Compiles CUDA kernels to PTX and machine code, without a GPU.",
     details: "Through NVRTC, any 12.x or 13.x, which is looked for at `KILN_NVRTC`, at `CUDA_HOME`, in `/usr/local/cuda*`, in the active virtual \
 environment (the wheel `nvidia-cuda-nvrtc-cu12`), and where the loader looks. In the key are the sources, the headers, the flags, the architectures, and the digests of \
-NVRTC and its builtins; not where any of them lie.\n\nThe output is a folder: for each source and architecture NAME.ARCH.ptx and NAME.ARCH.cubin, and kernels.json, which says of \
+NVRTC and its builtins; not where any of them lie. A recipe that brings its own, for instance what `pip install --target toolchain nvidia-cuda-nvrtc-cu12` \
+makes, says `nvrtc = \"${sources.toolchain}\"`: then that one counts, on every machine.\n\nThe output is a folder: for each source and architecture NAME.ARCH.ptx and NAME.ARCH.cubin, and kernels.json, which says of \
 each kernel its registers, shared memory and spills, and its class: \"exact\" (only operations that IEEE 754 specifies to the bit), \"approximate\", \"tensor core\" or \"nondeterministic\". \
 Mistakes are told with file, line and caret.",
     example: "[steps.kernels]\nbuilder = \"cuda\"\nsources = \"${sources.kernels}\"\narch    = [\"sm_80\", \"sm_90\"]",
@@ -83,10 +84,16 @@ Mistakes are told with file, line and caret.",
             Presence::Required,
             "the architectures to compile for, such as `sm_90`",
         ),
+        arg(
+            "nvrtc",
+            Type::Input,
+            Presence::Optional,
+            "a folder with NVRTC, which is used in place of the machine's",
+        ),
     ],
     outputs: Outputs::Fixed(&[output("out", "kernels", "the folder of compiled kernels")]),
     platform: false,
-    library: Some(Library { name: "nvrtc", find: nvrtc }),
+    library: Some(Library { name: "nvrtc", find: nvrtc, own: "nvrtc" }),
     gate: false,
     check: Some(checks::cuda),
 };

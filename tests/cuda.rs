@@ -61,6 +61,27 @@ fn where_nvrtc_lies_is_in_no_key() {
 }
 
 #[test]
+fn a_recipe_brings_an_nvrtc_of_its_own_and_then_the_machines_does_not_matter() {
+    let Some(project) = project() else { return };
+    project.edit("kiln.toml", "k = \"k\"", "k = \"k\"\nown = \"own\"");
+    project.edit("kiln.toml", "arch =", "nvrtc = \"${sources.own}\"\narch =");
+    project.write("own/README", "nothing yet\n");
+    let told = project.kiln(&["build"]).exits(1).stderr();
+    assert!(told.contains("`nvrtc` holds no NVRTC; help: name the folder"), "{told}");
+    let found = kiln_ml::cuda::find(&|name| std::env::var_os(name)).unwrap();
+    // As the wheel has them.
+    project.write("own/nvidia/cuda_nvrtc/lib/README", "");
+    let folder = project.dir().join("own/nvidia/cuda_nvrtc/lib");
+    for file in found.builtins.iter().chain([&found.library]) {
+        fs::copy(file, folder.join(file.file_name().unwrap())).unwrap();
+    }
+    assert_eq!(project.build(&[]).exits(0).ran(), ["own"]);
+    assert!(project.read("result/own/own.sm_80.ptx").contains(".entry twice"));
+    let project = project.variable("KILN_NVRTC", "/nowhere");
+    assert!(project.build(&[]).exits(0).ran().is_empty());
+}
+
+#[test]
 fn what_is_included_is_read_and_not_compiled_and_no_two_kernels_share_a_file() {
     let Some(project) = project() else { return };
     project.write("h/three.cuh", "__device__ float three() { return 3.0f; }\n");

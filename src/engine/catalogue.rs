@@ -62,6 +62,8 @@ pub struct Library {
     pub name: &'static str,
     /// Finds it, by the caller's variables.
     pub find: Find,
+    /// The argument by which a step brings one of its own, and the machine's is not looked for.
+    pub own: &'static str,
 }
 
 /// The files of a library in the order in which they are opened, or why there are none and how to go on.

@@ -15,7 +15,7 @@ use kiln_kernels::nvrtc::{Compiled, Nvrtc, NvrtcError, Unit};
 use serde::{Deserialize, Serialize};
 
 use crate::output::{OutputError, folder, json, place, write};
-use crate::request::Input;
+use crate::request::{Input, KindError};
 
 /// Finds NVRTC by the caller's variables.
 ///
@@ -43,6 +43,8 @@ pub struct Args {
     pub flags: Vec<String>,
     /// Architectures.
     pub arch: Vec<String>,
+    /// A folder with NVRTC, in place of the machine's.
+    pub nvrtc: Option<Input>,
 }
 
 /// Why nothing was compiled.
@@ -53,6 +55,14 @@ pub enum CudaError {
         "the step was given no NVRTC; help: it is found when a build begins, see `kiln help builder cuda`"
     )]
     NoLibrary,
+    /// `nvrtc` is no folder.
+    #[error(transparent)]
+    Kind(#[from] KindError),
+    /// There is no compiler in the folder that the step brings.
+    #[error(
+        "`nvrtc` holds no NVRTC; help: name the folder that `pip install --target FOLDER nvidia-cuda-nvrtc-cu12` made, or one with libnvrtc.so and libnvrtc-builtins.so"
+    )]
+    NotInside,
     /// Neither, or both, of `kernels` and `sources`.
     #[error("`kernels` or `sources`, one of them, says what to compile")]
     NoSources,
@@ -126,7 +136,7 @@ struct Kernel {
     spill_loads: u32,
 }
 
-/// Compiles with the library in `library`: builtins first, NVRTC itself last.
+/// Compiles with the library in `library`, builtins first, NVRTC itself last; or with the one that the step brings.
 ///
 /// # Errors
 /// If a source has mistakes, or a file cannot be read or written.
@@ -137,8 +147,17 @@ pub fn run(
     log: &mut dyn Write,
 ) -> Result<(), CudaError> {
     let out = place(outputs, "out")?;
-    let (nvrtc, builtins) = library.split_last().ok_or(CudaError::NoLibrary)?;
-    let nvrtc = Nvrtc::open(nvrtc, builtins)?;
+    let nvrtc = match &args.nvrtc {
+        Some(own) => {
+            let found = search::find(&|_| None, Some(own.tree("nvrtc")?));
+            let found = found.map_err(|_| CudaError::NotInside)?;
+            Nvrtc::open(&found.library, &found.builtins)?
+        }
+        None => {
+            let (nvrtc, builtins) = library.split_last().ok_or(CudaError::NoLibrary)?;
+            Nvrtc::open(nvrtc, builtins)?
+        }
+    };
     let mut texts: BTreeMap<String, String> = match (&args.kernels, &args.sources) {
         (Some(_), None) => {
             SOURCES.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect()

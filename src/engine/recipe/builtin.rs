@@ -60,6 +60,7 @@ pub(super) fn step<'a>(
         },
     };
     outputs.sort_by(|a, b| a.name.cmp(&b.name));
+    let library = builder.library.filter(|library| !values.contains_key(library.own));
     let (args, implementation) = values
         .into_iter()
         .partition(|(name, _)| builder.arg(name).is_none_or(|arg| arg.role == Role::Key));
@@ -67,8 +68,7 @@ pub(super) fn step<'a>(
         builder: BuilderId { name: builder.name.to_owned(), version: builder.version },
         args,
         implementation,
-        toolchain: builder
-            .library
+        toolchain: library
             .map_or(Toolchain::Builtin, |library| Toolchain::Library(library.name.to_owned())),
         outputs,
         platform: builder.platform,
