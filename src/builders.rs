@@ -510,7 +510,7 @@ const ONNX: Builder = Builder {
     summary: "Writes a model as an ONNX file, preprocessing included.",
     details: "The graph takes `features`, rows of 64-bit numbers as they stand in the table, in the model's order, and gives `probabilities` \
 (rows × classes) and `label`, the name of the most probable class. Names of features and classes, the label's column, the positive class and the \
-model's digest are in the file's metadata. Operator set 17, so onnxruntime 1.13 or later. What it gives is within 1e-5 of what kiln itself gives.",
+model's digest are in the file's metadata. Trees take a missing value as NaN. Operator set 17 (trees: ai.onnx.ml 3), so onnxruntime 1.13 or later. What it gives is within 1e-5 of what kiln itself gives.",
     example: "[steps.onnx]\nbuilder = \"onnx\"\nmodel   = \"${quality.model}\"",
     args: &[arg("model", Type::Input, Presence::Required, "the model: a model folder")],
     outputs: Outputs::Fixed(&[output("out", "model.onnx", "the ONNX file")]),

@@ -235,6 +235,14 @@ impl Model {
         }
     }
 
+    /// The part that computes, if it is trees.
+    pub(crate) fn trees(&self) -> Option<&Trees> {
+        match &self.body {
+            Body::Network { .. } => None,
+            Body::Trees(trees) => Some(trees),
+        }
+    }
+
     fn card(&self) -> String {
         let standardisation = match &self.body {
             Body::Network { standardisation, .. } => Some(standardisation),

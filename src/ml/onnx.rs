@@ -9,12 +9,18 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
+use kiln_kernels::trees::Node;
 use serde::Deserialize;
 
-use self::proto::{Element, Message, entry, node, operators, tensor, texts, value, whole};
-use crate::model::network::{Head, Layer};
+use self::proto::{
+    Element, Message, entry, node, operators, reals, tensor, texts, value, whole, wholes, word,
+    words,
+};
+use crate::model::network::{Head, Layer, Network};
+use crate::model::trees::Trees;
 use crate::model::{Activation, Model, ModelError};
 use crate::output::{OutputError, place, write};
+use crate::preprocess::Standardisation;
 use crate::request::{Input, KindError};
 
 /// The semantic version: a change of any output byte raises it.
@@ -24,6 +30,9 @@ pub const VERSION: u32 = 1;
 /// 1.13 (2022) and everything since.
 const OPERATORS: i64 = 17;
 const IR: i64 = 8;
+
+/// The operators for trees: their domain, and the version with which onnxruntime 1.13 came.
+const TREES: (&str, i64) = ("ai.onnx.ml", 3);
 
 /// What a protobuf message can hold at most.
 const LARGEST: usize = i32::MAX as usize;
@@ -47,17 +56,12 @@ pub enum Error {
     Model(#[from] ModelError),
     /// The model is larger than the format allows.
     #[error(
-        "the model has {bytes} bytes, an ONNX file at most 2147483647; help: fewer hidden units"
+        "the model has {bytes} bytes, an ONNX file at most 2147483647; help: fewer hidden units, or fewer trees"
     )]
     TooLarge {
         /// What it would take.
         bytes: usize,
     },
-    /// The model is of a kind that this builder does not write.
-    #[error(
-        "`model` is made of trees, which this version does not write as ONNX; help: export a `logistic` or `mlp` model"
-    )]
-    Trees,
     /// An output has no place, or could not be written.
     #[error(transparent)]
     Output(#[from] OutputError),
@@ -102,7 +106,7 @@ impl Graph {
         output: &str,
         attributes: &[Message],
     ) -> String {
-        self.nodes.push(node(operator, inputs, &[output], attributes));
+        self.nodes.push(node(("", operator), inputs, &[output], attributes));
         output.to_owned()
     }
 
@@ -116,6 +120,74 @@ impl Graph {
         let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
         self.constants.push(tensor(name, Element::Double, &[values.len()], &bytes));
         name.to_owned()
+    }
+
+    /// The layers, and what happens to a row before them; gives the name of the scores.
+    fn network(&mut self, standardisation: &Standardisation, network: &Network) -> String {
+        let mean = self.doubles("preprocess.mean", standardisation.mean());
+        let scale = self.doubles("preprocess.scale", standardisation.scale());
+        let centred = self.add("Sub", &["features", &mean], "preprocess.centred", &[]);
+        let scaled = self.add("Div", &[&centred, &scale], "preprocess.scaled", &[]);
+        let to_float = whole("to", Element::Float as i64);
+        let mut values = self.add("Cast", &[&scaled], "preprocess.standardised", &[to_float]);
+        for (index, layer) in network.layers.iter().enumerate() {
+            values = self.layer(index, &values, layer);
+            if index + 1 < network.layers.len() {
+                values = self.activate(index, &values, network.activation);
+            }
+        }
+        values
+    }
+
+    /// The trees; gives the name of the scores.
+    ///
+    /// One operator holds them all, as columns over their nodes. A value goes on at the true child up to its threshold, as
+    /// in kiln, and a missing one where the node says.
+    fn trees(&mut self, trees: &Trees) -> String {
+        let to_float = whole("to", Element::Float as i64);
+        let values = self.add("Cast", &["features"], "preprocess.narrowed", &[to_float]);
+        let outputs = trees.start().len();
+        let nodes: Vec<(i64, i64, &Node)> = (0..)
+            .zip(trees.trees())
+            .flat_map(|(tree, own)| (0..).zip(&own.nodes).map(move |(at, node)| (tree, at, node)))
+            .collect();
+        let all = || nodes.iter().copied();
+        let leaves = || all().filter(|(.., node)| node.is_leaf());
+        // What is too large for 32 bits is infinite here and the largest number in kiln: no threshold holds either back.
+        let threshold = |node: &Node| match node.threshold {
+            f32::MAX => f32::INFINITY,
+            threshold => threshold,
+        };
+        let child = |node: &Node, place: u32| {
+            if node.is_leaf() { 0 } else { i64::from(node.left + place) }
+        };
+        let attributes = [
+            word("aggregate_function", "SUM"),
+            reals("base_values", trees.start().iter().copied()),
+            whole("n_targets", outputs as i64),
+            wholes("nodes_falsenodeids", all().map(|(.., node)| child(node, 1))),
+            wholes("nodes_featureids", all().map(|(.., node)| i64::from(node.feature))),
+            wholes(
+                "nodes_missing_value_tracks_true",
+                all().map(|(.., node)| i64::from(node.missing_left)),
+            ),
+            words(
+                "nodes_modes",
+                all().map(|(.., node)| if node.is_leaf() { "LEAF" } else { "BRANCH_LEQ" }),
+            ),
+            wholes("nodes_nodeids", all().map(|(_, at, _)| at)),
+            wholes("nodes_treeids", all().map(|(tree, ..)| tree)),
+            wholes("nodes_truenodeids", all().map(|(.., node)| child(node, 0))),
+            reals("nodes_values", all().map(|(.., node)| threshold(node))),
+            word("post_transform", "NONE"),
+            wholes("target_ids", leaves().map(|(tree, ..)| tree % outputs as i64)),
+            wholes("target_nodeids", leaves().map(|(_, at, _)| at)),
+            wholes("target_treeids", leaves().map(|(tree, ..)| tree)),
+            reals("target_weights", leaves().map(|(.., node)| node.value)),
+        ];
+        let operator = (TREES.0, "TreeEnsembleRegressor");
+        self.nodes.push(node(operator, &[&values], &["scores"], &attributes));
+        "scores".to_owned()
     }
 
     fn layer(&mut self, index: usize, input: &str, layer: &Layer) -> String {
@@ -165,21 +237,14 @@ impl Graph {
 /// The file's bytes; `digest` names the model that it comes from.
 fn encode(model: &Model, digest: &str) -> Result<Vec<u8>, Error> {
     let mut graph = Graph::default();
-    let (standardisation, network) = model.network().ok_or(Error::Trees)?;
-    let (mean, scale) = (standardisation.mean(), standardisation.scale());
-    let mean = graph.doubles("preprocess.mean", mean);
-    let scale = graph.doubles("preprocess.scale", scale);
-    let centred = graph.add("Sub", &["features", &mean], "preprocess.centred", &[]);
-    let scaled = graph.add("Div", &[&centred, &scale], "preprocess.scaled", &[]);
-    let to_float = whole("to", Element::Float as i64);
-    let mut values = graph.add("Cast", &[&scaled], "preprocess.standardised", &[to_float]);
-    for (index, layer) in network.layers.iter().enumerate() {
-        values = graph.layer(index, &values, layer);
-        if index + 1 < network.layers.len() {
-            values = graph.activate(index, &values, network.activation);
+    let (scores, head) = match (model.network(), model.trees()) {
+        (Some((standardisation, network)), _) => {
+            (graph.network(standardisation, network), network.head)
         }
-    }
-    graph.head(&values, network.head);
+        (_, Some(trees)) => (graph.trees(trees), Head::of(model.classes().len())),
+        (None, None) => unreachable!("a model is a network or trees"),
+    };
+    graph.head(&scores, head);
     // On a tie the first class counts, as everywhere.
     let flat = whole("keepdims", 0);
     let best = graph.add("ArgMax", &["probabilities"], "best", &[whole("axis", 1), flat]);
@@ -201,7 +266,10 @@ fn encode(model: &Model, digest: &str) -> Result<Vec<u8>, Error> {
         serde_json::to_string(names).expect("a list of texts serialises to memory")
     };
     let mut file = Message::default();
-    file.number(1, IR).text(2, "kiln").message(7, &body).message(8, &operators(OPERATORS));
+    file.number(1, IR).text(2, "kiln").message(7, &body).message(8, &operators("", OPERATORS));
+    if model.trees().is_some() {
+        file.message(8, &operators(TREES.0, TREES.1));
+    }
     for (key, value) in [
         ("features", list(model.features()).as_str()),
         ("classes", list(model.classes()).as_str()),

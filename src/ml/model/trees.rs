@@ -37,6 +37,16 @@ impl Trees {
         (finite && whole).then_some(Trees { start, trees, forest })
     }
 
+    /// What each score starts from.
+    pub(crate) fn start(&self) -> &[f32] {
+        &self.start
+    }
+
+    /// The trees, in order; tree t belongs to score t mod `start().len()`.
+    pub(crate) fn trees(&self) -> &[Tree] {
+        &self.trees
+    }
+
     /// How many nodes there are.
     pub(crate) fn nodes(&self) -> usize {
         self.trees.iter().map(|tree| tree.nodes.len()).sum()

@@ -61,9 +61,9 @@ impl Message {
     }
 }
 
-/// `NodeProto`.
+/// `NodeProto`; the standard operators' `domain` has no name.
 pub(super) fn node(
-    operator: &str,
+    (domain, operator): (&str, &str),
     inputs: &[&str],
     outputs: &[&str],
     attributes: &[Message],
@@ -80,6 +80,9 @@ pub(super) fn node(
     for attribute in attributes {
         node.message(5, attribute);
     }
+    if !domain.is_empty() {
+        node.text(7, domain);
+    }
     node
 }
 
@@ -87,6 +90,41 @@ pub(super) fn node(
 pub(super) fn whole(name: &str, value: i64) -> Message {
     let mut attribute = Message::default();
     attribute.text(1, name).number(3, value).number(20, 2);
+    attribute
+}
+
+/// `AttributeProto` with a text.
+pub(super) fn word(name: &str, value: &str) -> Message {
+    let mut attribute = Message::default();
+    attribute.text(1, name).text(4, value).number(20, 3);
+    attribute
+}
+
+/// `AttributeProto` with floating-point numbers, packed.
+pub(super) fn reals(name: &str, values: impl Iterator<Item = f32>) -> Message {
+    let bytes: Vec<u8> = values.flat_map(f32::to_le_bytes).collect();
+    let mut attribute = Message::default();
+    attribute.text(1, name).blob(7, &bytes).number(20, 6);
+    attribute
+}
+
+/// `AttributeProto` with whole numbers, packed.
+pub(super) fn wholes(name: &str, values: impl Iterator<Item = i64>) -> Message {
+    let mut packed = Message::default();
+    values.for_each(|value| packed.varint(value as u64));
+    let mut attribute = Message::default();
+    attribute.text(1, name).blob(8, &packed.bytes).number(20, 7);
+    attribute
+}
+
+/// `AttributeProto` with texts.
+pub(super) fn words<'a>(name: &str, values: impl Iterator<Item = &'a str>) -> Message {
+    let mut attribute = Message::default();
+    attribute.text(1, name);
+    for value in values {
+        attribute.text(9, value);
+    }
+    attribute.number(20, 8);
     attribute
 }
 
@@ -135,10 +173,10 @@ pub(super) fn value(name: &str, element: Element, width: Option<usize>) -> Messa
     value
 }
 
-/// `OperatorSetIdProto` of the standard operators.
-pub(super) fn operators(version: i64) -> Message {
+/// `OperatorSetIdProto`.
+pub(super) fn operators(domain: &str, version: i64) -> Message {
     let mut set = Message::default();
-    set.text(1, "").number(2, version);
+    set.text(1, domain).number(2, version);
     set
 }
 

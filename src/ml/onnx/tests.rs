@@ -4,11 +4,11 @@ use std::path::Path;
 use std::process::Command;
 
 use kiln_kernels::Philox;
+use kiln_kernels::trees::Tree;
 
 use super::*;
 use crate::fixture;
-use crate::model::{ModelSpec, network::Network};
-use crate::preprocess::Standardisation;
+use crate::model::{Document, GbdtSpec, ModelSpec, Preprocessing};
 
 fn uniform(count: usize, stream: u64, size: f32) -> Vec<f32> {
     let mut out = vec![0.0; count];
@@ -92,6 +92,20 @@ fn python() -> Option<String> {
     None
 }
 
+/// What onnxruntime says of the rows: lines as [`RUN`] writes them.
+fn theirs(python: &str, folder: &Path, rows: &[f64]) -> String {
+    let bytes: Vec<u8> = rows.iter().flat_map(|value| value.to_le_bytes()).collect();
+    let (table, out) = (folder.join("table"), folder.join("out"));
+    std::fs::write(&table, bytes).unwrap();
+    let ran = Command::new(python)
+        .args(["-c", RUN])
+        .args([&folder.join("model.onnx"), &table, &out])
+        .output()
+        .unwrap();
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    std::fs::read_to_string(&out).unwrap()
+}
+
 #[test]
 fn onnxruntime_gives_what_kiln_gives() {
     let Some(python) = python() else { return };
@@ -118,16 +132,7 @@ fn onnxruntime_gives_what_kiln_gives() {
                 rows.push(f64::from(value) * scale[feature] + mean[feature]);
             }
         }
-        let bytes: Vec<u8> = rows.iter().flat_map(|value| value.to_le_bytes()).collect();
-        let (table, out) = (folder.path().join("table"), folder.path().join("out"));
-        std::fs::write(&table, bytes).unwrap();
-        let ran = Command::new(&python)
-            .args(["-c", RUN])
-            .args([&folder.path().join("model.onnx"), &table, &out])
-            .output()
-            .unwrap();
-        assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
-        let told = std::fs::read_to_string(&out).unwrap();
+        let told = theirs(&python, folder.path(), &rows);
         let own = model.probabilities(&rows, 1).unwrap();
         assert_eq!(told.lines().count(), own.len() / classes);
         for (row, (line, own)) in told.lines().zip(own.chunks_exact(classes)).enumerate() {
@@ -147,6 +152,106 @@ fn onnxruntime_gives_what_kiln_gives() {
                 }
             });
             let close = own.iter().enumerate().any(|(c, p)| c != best && own[best] - p < 1e-4);
+            assert!(close || label == model.classes()[best], "{line} {own:?}");
+        }
+    }
+}
+
+/// Trees of arbitrary shape: some nodes, of which some are single leaves.
+fn forest(features: usize, classes: usize, rounds: usize) -> Model {
+    let outputs = Head::of(classes).outputs();
+    let mut next = 0;
+    let mut below = |count: u32| {
+        next += 1;
+        Philox::new(23, 5).block(next)[0] % count
+    };
+    let edges = [0.0, -0.0, 1.5, -1e30, 1e-41, f32::MAX, f32::MIN, 1.0, -7.25];
+    let tree = |below: &mut dyn FnMut(u32) -> u32| {
+        let mut nodes = vec![Node::leaf(0.0)];
+        let splits = below(9);
+        for _ in 0..splits {
+            let open: Vec<usize> = (0..nodes.len()).filter(|&at| nodes[at].is_leaf()).collect();
+            // Children come after their parent.
+            let at = open[below(open.len() as u32) as usize];
+            let left = nodes.len() as u32;
+            nodes[at] = Node {
+                feature: below(features as u32),
+                threshold: edges[below(edges.len() as u32) as usize],
+                missing_left: below(2) == 0,
+                left,
+                value: 0.0,
+            };
+            nodes.extend([Node::leaf(0.0), Node::leaf(0.0)]);
+        }
+        for node in nodes.iter_mut().filter(|node| node.is_leaf()) {
+            node.value = (below(4001) as f32 - 2000.0) / 8192.0;
+        }
+        Tree { nodes }
+    };
+    let trees = (0..rounds * outputs).map(|_| tree(&mut below)).collect();
+    let start = (0..outputs).map(|output| output as f32 / 4.0 - 0.25).collect();
+    let names = |prefix: &str, count: usize| -> Vec<String> {
+        (0..count).map(|index| format!("{prefix}{index}")).collect()
+    };
+    let spec = ModelSpec::Gbdt(GbdtSpec::default());
+    let document = fixture::document(spec, names("class ü", classes), names("f", features));
+    let document = Document { preprocessing: Preprocessing::AsIs, ..document };
+    Model::of_trees(document, Trees::new(start, trees, features).unwrap())
+}
+
+#[test]
+fn the_trees_of_version_1_are_fixed() {
+    let folder = tempfile::tempdir().unwrap();
+    let bytes = written(folder.path(), &forest(3, 3, 4));
+    assert_eq!(blake3::hash(&bytes).to_hex()[..16], *"645357ea6725e547");
+}
+
+#[test]
+fn onnxruntime_reaches_the_same_leaves_from_whatever_a_row_holds() {
+    let Some(python) = python() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    // Thresholds, what lies beside them, and what is no ordinary number at all.
+    let odd = [
+        f64::NAN,
+        f64::INFINITY,
+        f64::NEG_INFINITY,
+        0.0,
+        -0.0,
+        1.5,
+        1.500_000_1,
+        1.5 + 1e-12,
+        -1e30,
+        -7.25,
+        -7.3,
+        1e-41,
+        1.1e-41,
+        5e-324,
+        1e300,
+        -1e300,
+        f64::from(f32::MAX),
+        f64::from(f32::MIN),
+        1.0,
+        1.0 - 1e-9,
+        0.3,
+    ];
+    for (features, classes, rounds) in [(1, 2, 1), (4, 2, 60), (6, 3, 25), (9, 5, 40)] {
+        let model = forest(features, classes, rounds);
+        written(folder.path(), &model);
+        let count = 600;
+        let rows: Vec<f64> = (0..count * features)
+            .map(|at| odd[Philox::new(29, 6).block(at as u64)[0] as usize % odd.len()])
+            .collect();
+        let told = theirs(&python, folder.path(), &rows);
+        let own = model.probabilities(&rows, 1).unwrap();
+        assert_eq!(told.lines().count(), count);
+        for (line, own) in told.lines().zip(own.chunks_exact(classes)) {
+            let (label, theirs) = line.split_once('\t').unwrap();
+            for (theirs, own) in theirs.split('\t').zip(own) {
+                let theirs: f32 = theirs.parse().unwrap();
+                assert!((theirs - own).abs() <= 1e-5, "{features} features: {line} {own:?}");
+            }
+            let best = (1..classes).fold(0, |best, at| if own[at] > own[best] { at } else { best });
+            let close = own.iter().enumerate().any(|(at, p)| at != best && own[best] - p < 1e-5);
             assert!(close || label == model.classes()[best], "{line} {own:?}");
         }
     }
