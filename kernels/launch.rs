@@ -204,6 +204,23 @@ pub fn relu_backward(
     pairwise(device, "relu_backward", activation, gradient, count)
 }
 
+/// Multiplies each of the rows of `values`, `width` wide, by its weight.
+///
+/// # Errors
+/// If the device fails.
+pub fn weigh(
+    device: &dyn Device,
+    values: &Memory,
+    weights: &Memory,
+    rows: u32,
+    width: u32,
+) -> Result<(), DeviceError> {
+    let count = elements(rows, width);
+    assert!(values.len() >= count && weights.len() >= rows as usize, "sizes of weights");
+    let args = vec![values.arg(), weights.arg(), Arg::Word(count as u64), Arg::Half(width)];
+    each(device, "weigh", count, args)
+}
+
 /// Gelu of `input` into `output`.
 ///
 /// # Errors

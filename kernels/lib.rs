@@ -24,6 +24,7 @@ mod matrix;
 pub mod nvrtc;
 mod order;
 mod random;
+pub mod ready;
 mod reduce;
 mod scalar;
 mod sgd;

@@ -13,11 +13,11 @@ use std::{
 };
 
 use kiln_engine::catalogue::{
-    Arg, Availability, Builder, Catalogue, Library, Output, Outputs, Presence, Role, Type,
+    Arg, Availability, Builder, Catalogue, Gpu, Library, Output, Outputs, Presence, Role, Type,
 };
 use kiln_ml::{cuda, evaluate, generate, onnx, package, request::Request, split, train, validate};
 
-use crate::cli::chain;
+use crate::cli::{chain, machine};
 
 /// Every builder that kiln brings.
 pub const CATALOGUE: Catalogue =
@@ -40,6 +40,12 @@ const fn accepted(name: &'static str, alias_of: &'static str, doc: &'static str)
 fn nvrtc(variable: &dyn Fn(&str) -> Option<OsString>) -> Result<Vec<PathBuf>, String> {
     let found = kiln_ml::cuda::find(variable).map_err(|missing| missing.to_string())?;
     Ok(found.builtins.into_iter().chain([found.library]).collect())
+}
+
+/// The same for a step that takes a GPU where there is one: nothing where there is no GPU or no compiler.
+fn nvrtc_beside_a_gpu(variable: &dyn Fn(&str) -> Option<OsString>) -> Result<Vec<PathBuf>, String> {
+    let any = !machine::gpus().gpus().is_empty();
+    Ok(if any { nvrtc(variable).unwrap_or_default() } else { Vec::new() })
 }
 
 const CUDA: Builder = Builder {
@@ -93,7 +99,13 @@ Mistakes are told with file, line and caret.",
     ],
     outputs: Outputs::Fixed(&[output("out", "kernels", "the folder of compiled kernels")]),
     platform: false,
-    library: Some(Library { name: "nvrtc", find: nvrtc, own: "nvrtc" }),
+    // A step that brings a compiler of its own does not ask for the machine's.
+    libraries: &[Library {
+        name: "nvrtc",
+        find: nvrtc,
+        when: |args| !args.contains_key("nvrtc"),
+        gpu: Gpu::Unneeded,
+    }],
     gate: false,
     check: Some(checks::cuda),
 };
@@ -118,7 +130,7 @@ for each check what was observed and expected, how many rows violate it, and the
         output("report", "report", "a folder: report.json, and report.html to look at"),
     ]),
     platform: false,
-    library: None,
+    libraries: &[],
     gate: true,
     check: None,
 };
@@ -158,7 +170,7 @@ those at the cuts. Rows keep their bytes and, in each part, their order.",
         doc: "one CSV file for each ratio: the header and its rows",
     },
     platform: false,
-    library: None,
+    libraries: &[],
     gate: false,
     check: Some(checks::split),
 };
@@ -237,7 +249,9 @@ lowest validation loss is kept. Weights of rows and classes are multiplied, and 
 model.json (features, classes, preprocessing, hyper-parameters), and a model card.\n\nA `gbdt` grows trees on histograms of quantile bins: one \
 a round, or one a class with more than two. It takes features as they are, and knows missing values (an empty cell, `NA`, `NaN`, `null`): each split sends them to the side that suits \
 the training rows. `epochs` is its number of rounds, `l2` the penalty λ in a leaf's value -G / (H + λ); with `valid`, the round with the lowest validation loss is the last that is kept. `batch`, the \
-step's own `learning_rate`, `optimizer` and `schedule` are not for it.",
+step's own `learning_rate`, `optimizer` and `schedule` are not for it.\n\nWith `backend = \"cuda\"` an `mlp` is trained on one GPU, which the step is lent as with `gpus = 1`; its kernels are compiled by NVRTC (see the \
+builder `cuda`). With `\"auto\"` that is so where there are a GPU and NVRTC, and else the CPU is taken, which the build and the step's log say. It never changes what is trained; until a GPU has \
+confirmed that its bits are a CPU's, the digests of NVRTC are in the key of what a GPU is to train, and nothing of it in any other.",
     example: "[steps.train]\nbuilder  = \"train\"\ntrain    = \"${split.train}\"\nvalid    = \"${split.valid}\"\nlabel    = \"diagnosis\"\npositive = \"malignant\"\nignore   = [\"id\"]\nmodel    = { kind = \"mlp\", hidden = [64, 32] }\nepochs   = 60",
     args: &[
         arg(
@@ -369,13 +383,30 @@ step's own `learning_rate`, `optimizer` and `schedule` are not for it.",
             Presence::Default("false"),
             "each class counts as much as any other, whatever its number of rows",
         ),
+        Arg {
+            name: "backend",
+            ty: Type::Word(&["auto", "cpu", "cuda"]),
+            presence: Presence::Optional,
+            role: Role::Implementation,
+            doc: "what an `mlp` is computed on: the CPU unless it says otherwise, a GPU (`cuda`), or a GPU where there is one (`auto`)",
+        },
     ],
     outputs: Outputs::Fixed(&[
         output("history", "history.csv", "the learning curve: one row for each epoch"),
         output("model", "model", "the model folder"),
     ]),
     platform: false,
-    library: None,
+    // Whether a key names the backend is decided here and nowhere else: it does while no GPU has confirmed that its bits
+    // are a CPU's.
+    libraries: &[
+        Library { name: "nvrtc", find: nvrtc, when: checks::is_cuda, gpu: Gpu::Needed },
+        Library {
+            name: "nvrtc beside a GPU",
+            find: nvrtc_beside_a_gpu,
+            when: checks::is_auto,
+            gpu: Gpu::IfThere,
+        },
+    ],
     gate: false,
     check: Some(checks::train),
 };
@@ -454,7 +485,7 @@ need a `baseline`. Where its source says absent = \"accept\" and nothing is depl
         output("report", "report", "a folder: report.json, and report.html to look at"),
     ]),
     platform: false,
-    library: None,
+    libraries: &[],
     gate: true,
     check: Some(checks::evaluate),
 };
@@ -499,7 +530,7 @@ every machine; a longer one begins with the shorter one.\n\n`fraud`: card paymen
         output("probabilities", "probabilities.csv", "the chance of each row's label to be 1"),
     ]),
     platform: false,
-    library: None,
+    libraries: &[],
     gate: false,
     check: None,
 };
@@ -515,7 +546,7 @@ model's digest are in the file's metadata. Trees take a missing value as NaN. Op
     args: &[arg("model", Type::Input, Presence::Required, "the model: a model folder")],
     outputs: Outputs::Fixed(&[output("out", "model.onnx", "the ONNX file")]),
     platform: false,
-    library: None,
+    libraries: &[],
     gate: false,
     check: None,
 };
@@ -539,7 +570,7 @@ digest.",
     ],
     outputs: Outputs::Fixed(&[output("out", "release", "the release folder")]),
     platform: false,
-    library: None,
+    libraries: &[],
     gate: false,
     check: None,
 };

@@ -252,3 +252,59 @@ fn a_killed_kiln_leaves_no_gpu_leased() {
     child.wait().unwrap();
     project.build(&["--set", "for=0"]).exits(0);
 }
+
+const TRAIN: &str = "name = \"t\"\n[sources]\nd = \"d.csv\"\n[steps.train]\nbuilder = \"train\"\ntrain = \"${sources.d}\"\nlabel = \"y\"\n\
+    model = { kind = \"mlp\", hidden = [4] }\nepochs = 2\n";
+
+fn trainer() -> Project {
+    let project = Project::new(TRAIN);
+    let rows: String = (0..40).map(|i| format!("{},{},{}\n", i % 7, i % 5, i % 2)).collect();
+    project.write("d.csv", format!("a,b,y\n{rows}"));
+    project
+}
+
+#[test]
+fn where_there_is_no_gpu_auto_takes_the_cpu_says_so_once_and_shares_its_results() {
+    let (project, _) = machine(trainer(), 0);
+    project.edit("kiln.toml", "epochs = 2", "epochs = 2\nbackend = \"auto\"");
+    let told = project.kiln(&["build"]).exits(0).stderr();
+    assert_eq!(
+        told.matches("`train` is computed on the CPU: there is no GPU").count(),
+        1,
+        "{told}"
+    );
+    let log = project.kiln(&["log", "train"]).exits(0).stdout();
+    assert_eq!(log.matches("backend: cpu, since there is no").count(), 1, "{log}");
+    for backend in ["\nbackend = \"cpu\"", ""] {
+        project.write("kiln.toml", TRAIN.replace("epochs = 2", &format!("epochs = 2{backend}")));
+        assert!(project.build(&[]).exits(0).ran().is_empty(), "{backend}");
+    }
+    project.edit("kiln.toml", "epochs = 2", "epochs = 2\nbackend = \"cuda\"");
+    let told = project.kiln(&["build"]).stderr();
+    // Without NVRTC that is what is missing first.
+    assert!(
+        told.contains("it asks for 1 GPU, and there is none") || told.contains("NVRTC"),
+        "{told}"
+    );
+}
+
+#[test]
+fn what_a_gpu_was_to_train_is_never_trained_by_a_cpu() {
+    let found = match kiln_ml::cuda::find(&|name| std::env::var_os(name)) {
+        Ok(found) => found,
+        Err(missing) => return println!("skipped: {missing}"),
+    };
+    // A node that is no GPU, and a driver that is none.
+    let (project, _) = machine(trainer(), 1);
+    let project = project.variable("KILN_NVRTC", found.library.to_str().unwrap());
+    assert_eq!(project.build(&[]).exits(0).ran(), ["train"]);
+    for (backend, said) in
+        [("auto", "a GPU was found when the build began"), ("cuda", "`backend` is \"cuda\"")]
+    {
+        let line = format!("epochs = 2\nbackend = \"{backend}\"");
+        project.write("kiln.toml", TRAIN.replace("epochs = 2", &line));
+        let told = project.kiln(&["build"]).exits(1).stderr();
+        let log = project.kiln(&["log", "train"]).stdout();
+        assert!(told.contains(said) || log.contains(said), "{told}\n{log}");
+    }
+}

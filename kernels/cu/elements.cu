@@ -21,6 +21,11 @@ extern "C" __global__ void __launch_bounds__(256) relu_backward(const float* act
     EACH(i, count) gradient[i] = activation[i] <= 0.0f ? 0.0f : gradient[i];
 }
 
+// Row i of `values` times weight i.
+extern "C" __global__ void __launch_bounds__(256) weigh(float* values, const float* weights, u64 count, u32 width) {
+    EACH(i, count) values[i] = values[i] * weights[i / width];
+}
+
 extern "C" __global__ void __launch_bounds__(256) gelu(const float* input, float* output, u64 count) {
     EACH(i, count) output[i] = kiln_gelu(input[i]);
 }

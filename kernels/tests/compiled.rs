@@ -6,8 +6,7 @@
 use kiln_kernels::launch::SOURCES;
 use kiln_kernels::lint::{self, Fusing};
 use kiln_kernels::nvrtc::{Nvrtc, NvrtcError, Unit, search};
-
-const OPTIONS: [&str; 3] = ["--fmad=false", "--std=c++17", "-default-device"];
+use kiln_kernels::ready::OPTIONS;
 
 fn nvrtc() -> Option<Nvrtc> {
     match search::find(&|name| std::env::var_os(name), None) {

@@ -176,6 +176,12 @@ fn activations_have_the_references_bits_for_numbers_of_every_kind() {
         assert_same(device, &activation, &forward);
         assert_same(device, &gradient, &back);
 
+        let weights = uniform(2500, 15);
+        let (rows, there) = (up(device, &values), up(device, &weights));
+        launch::weigh(device, &rows, &there, 2500, 4).unwrap();
+        let weighed: Vec<f32> = (0..10_000).map(|i| values[i] * weights[i / 4]).collect();
+        assert_same(device, &rows, &weighed);
+
         let (mut forward, mut back) = (values.clone(), passed.clone());
         gelu_forward(cpu(), &mut forward);
         gelu_backward(cpu(), &values, &mut back);

@@ -66,7 +66,36 @@ pub(super) fn split(args: &Values) -> Vec<Complaint> {
     }]
 }
 
-/// A network without hidden layers, and patience with nothing to wait for.
+fn word(value: Option<&Value>) -> Option<&str> {
+    match value {
+        Some(Value::Text(parts)) => match parts.as_slice() {
+            [Part::Text(text)] => Some(text),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// The kind of model, and the backend, of a step of `train`.
+fn kind_and_backend(args: &Values) -> (Option<&str>, Option<&str>) {
+    let kind = match args.get("model") {
+        Some(Value::Table(model)) => word(model.get("kind")),
+        _ => None,
+    };
+    (kind, word(args.get("backend")))
+}
+
+/// Whether a step of `train` asks for a GPU.
+pub(super) fn is_cuda(args: &Values) -> bool {
+    kind_and_backend(args).1 == Some("cuda")
+}
+
+/// Whether a step of `train` takes a GPU where there is one.
+pub(super) fn is_auto(args: &Values) -> bool {
+    kind_and_backend(args) == (Some("mlp"), Some("auto"))
+}
+
+/// A network without hidden layers, a GPU for what has no kernels, and patience with nothing to wait for.
 pub(super) fn train(args: &Values) -> Vec<Complaint> {
     let mut complaints = Vec::new();
     if let Some(Value::Table(model)) = args.get("model")
@@ -106,6 +135,14 @@ pub(super) fn train(args: &Values) -> Vec<Complaint> {
             message: "`balance` beside `class_weights`".to_owned(),
             why: "both say how much each class counts".to_owned(),
             help: "leave one of them out".to_owned(),
+        });
+    }
+    if let (Some(kind @ ("logistic" | "gbdt")), Some("cuda")) = kind_and_backend(args) {
+        complaints.push(Complaint {
+            path: vec![key("backend")],
+            message: format!("`{kind}` on a GPU"),
+            why: "only an `mlp` has kernels for one".to_owned(),
+            help: "leave `backend` out, or write `\"auto\"`, which takes the CPU".to_owned(),
         });
     }
     if args.contains_key("patience") && !args.contains_key("valid") {
@@ -308,6 +345,16 @@ mod tests {
             "«learning_rate» kiln.toml:14:1: `learning_rate` is 0: nothing would be learnt"
         ));
         assert!(train("model = { kind = \"gbdt\", depth = 8, growth = \"leaf\" }").is_empty());
+        let on = |kind: &str, backend: &str| {
+            train(&format!("model = {{ kind = {kind} }}\nbackend = \"{backend}\""))
+        };
+        for backend in ["auto", "cpu", "cuda"] {
+            assert!(on("\"mlp\", hidden = [1]", backend).is_empty());
+            assert_eq!(on("\"gbdt\"", backend).is_empty(), backend != "cuda");
+        }
+        assert!(on("\"logistic\"", "cuda")[0].starts_with(
+            "«backend» kiln.toml:14:1: `logistic` on a GPU: only an `mlp` has kernels for one;"
+        ));
         assert!(
             train("model = { kind = \"gbdt\", row_share = 0 }")[0].starts_with(
                 "«row_share» kiln.toml:13:26: `row_share` is 0: nothing would be learnt"

@@ -25,7 +25,7 @@ mod lineage;
 mod links;
 mod locate;
 mod log;
-mod machine;
+pub mod machine;
 mod outlook;
 mod output;
 mod progress;

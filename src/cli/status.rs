@@ -88,7 +88,8 @@ pub fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
             why.extend(outlook::own_changes(&project, &plan, planned));
             let name = &graph.step(planned.step).name;
             let stale = matches!(planned.outlook, Outlook::UpToDate);
-            let (asked, there) = (graph.step(planned.step).resources.gpus, machine.capacity.gpus);
+            let there = machine.capacity.gpus;
+            let asked = graph.step(planned.step).resources.gpus_of(there);
             if asked > there && !stale {
                 why.push(format!("it cannot run here: {}", beyond_gpus(asked, there)));
             }

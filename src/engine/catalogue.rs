@@ -49,8 +49,8 @@ pub struct Builder {
     pub platform: bool,
     /// Whether it gives a verdict.
     pub gate: bool,
-    /// A library of the machine's that it works with.
-    pub library: Option<Library>,
+    /// Libraries of the machine's that it works with: a step with the first that its arguments ask for.
+    pub libraries: &'static [Library],
     /// Finds what no run could put right, in arguments whose types are right.
     pub check: Option<Check>,
 }
@@ -60,10 +60,23 @@ pub struct Builder {
 pub struct Library {
     /// What messages and keys call it.
     pub name: &'static str,
-    /// Finds it, by the caller's variables.
+    /// Finds it, by the caller's variables. With no files, it is as if the step asked for none: its key says so.
     pub find: Find,
-    /// The argument by which a step brings one of its own, and the machine's is not looked for.
-    pub own: &'static str,
+    /// Whether a step with these arguments asks for it.
+    pub when: fn(&BTreeMap<String, Value>) -> bool,
+    /// Whether such a step is lent a GPU.
+    pub gpu: Gpu,
+}
+
+/// Whether a step that works with a library is lent a GPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gpu {
+    /// It needs none.
+    Unneeded,
+    /// One, without which it cannot run.
+    Needed,
+    /// One if there is one.
+    IfThere,
 }
 
 /// The files of a library in the order in which they are opened, or why there are none and how to go on.

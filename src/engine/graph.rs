@@ -334,16 +334,25 @@ pub struct Resources {
     pub memory: Option<u64>,
     /// GPUs that it is lent.
     pub gpus: u32,
+    /// It runs without GPUs, too, where there are none.
+    pub spares_gpus: bool,
     /// The longest that it may take.
     pub timeout: Option<Duration>,
     /// How often it is tried again after it failed.
     pub retries: u32,
 }
 
+impl Resources {
+    /// How many GPUs it is lent where there are so many.
+    pub fn gpus_of(&self, there: u32) -> u32 {
+        if self.spares_gpus { self.gpus.min(there) } else { self.gpus }
+    }
+}
+
 impl Default for Resources {
     /// One processor, and no limits.
     fn default() -> Self {
-        Self { cpus: 1, memory: None, gpus: 0, timeout: None, retries: 0 }
+        Self { cpus: 1, memory: None, gpus: 0, spares_gpus: false, timeout: None, retries: 0 }
     }
 }
 

@@ -190,7 +190,14 @@ impl<V: Visitor> Walk<'_, V> {
         }
         self.leaf("salt", Item::Text(&step.salt));
         self.within("toolchain", |walk| {
-            walk.here(Item::Text(toolchain_word(&step.toolchain)));
+            // A library of which nothing was found is none.
+            let word = match &step.toolchain {
+                Toolchain::Library(_) if toolchain.is_empty() => {
+                    toolchain_word(&Toolchain::Builtin)
+                }
+                own => toolchain_word(own),
+            };
+            walk.here(Item::Text(word));
             walk.here(Item::Table(toolchain.len()));
             for (name, fact) in toolchain {
                 walk.leaf(name, Item::Text(fact));

@@ -89,7 +89,7 @@ impl Surroundings {
     /// The same, knowing the libraries that the builders of `catalogue` work with.
     #[must_use]
     pub fn with_libraries(mut self, catalogue: &Catalogue) -> Self {
-        self.libraries = catalogue.builders.iter().filter_map(|own| own.library).collect();
+        self.libraries = catalogue.builders.iter().flat_map(|own| own.libraries).copied().collect();
         self
     }
 

@@ -99,7 +99,7 @@ pub fn run(request: &Request, log: &mut dyn Write) -> Result<Response, Error> {
             None
         }
         "train" => {
-            train::run(args(request)?, outputs, request.threads, log)?;
+            train::run(args(request)?, &request.library, outputs, request.threads, log)?;
             None
         }
         "evaluate" => Some(evaluate::run(&args(request)?, outputs, request.threads, log)?),

@@ -9,13 +9,16 @@ mod data;
 mod gbdt;
 mod logistic;
 mod mlp;
+mod on_device;
 mod optimiser;
+mod place;
 mod weights;
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
+use kiln_kernels::device::Device;
 use kiln_kernels::{Cpu, Threads};
 use serde::Deserialize;
 
@@ -23,6 +26,9 @@ use self::backprop::score;
 pub use self::course::FitError;
 pub use self::data::DataError;
 use self::data::{Data, Wanted};
+use self::mlp::Runner;
+use self::on_device::OnDevice;
+pub use self::place::{Backend, BackendError};
 pub use self::weights::WeightError;
 use crate::model::network::{Head, Layer, Network};
 use crate::model::trees::Trees;
@@ -85,6 +91,9 @@ pub struct Args {
     /// Each class counts as much as any other.
     #[serde(default)]
     pub balance: bool,
+    /// What it is computed on.
+    #[serde(default)]
+    pub backend: Option<Backend>,
 }
 
 fn default_batch() -> u32 {
@@ -115,6 +124,9 @@ pub enum TrainError {
         /// What it should be.
         help: &'static str,
     },
+    /// What it was to be computed on cannot be used.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
     /// Training came to no result.
     #[error(transparent)]
     Fit(#[from] FitError),
@@ -130,21 +142,27 @@ pub enum TrainError {
 }
 
 /// Trains a model and writes `model` and `history` to the places in `outputs`; progress goes to
-/// `log`. `threads` never changes a byte of either.
+/// `log`. `threads` never changes a byte of either. `library` is NVRTC, if it was found for this step: builtins first.
 ///
 /// # Errors
-/// If the arguments or the data are not fit for it, training diverges, or a file cannot be written.
+/// If the arguments or the data are not fit for it, the backend cannot be used, training diverges, or a file cannot be
+/// written.
 pub fn run(
     args: Args,
+    library: &[PathBuf],
     outputs: &BTreeMap<String, PathBuf>,
     threads: usize,
     log: &mut dyn Write,
 ) -> Result<(), TrainError> {
-    run_on(&Cpu::new(Threads(threads)), args, outputs, log)
+    let gpu = place::choose(&args, library, log)?;
+    let device = gpu.as_ref().map(|gpu| gpu as &dyn Device);
+    run_on(&Cpu::new(Threads(threads)), device, args, outputs, log)
 }
 
+/// Trains on `device`, if there is one and the model is a perceptron, and else on the CPU.
 fn run_on(
     cpu: &Cpu,
+    device: Option<&dyn Device>,
     args: Args,
     outputs: &BTreeMap<String, PathBuf>,
     log: &mut dyn Write,
@@ -193,7 +211,16 @@ fn run_on(
         }
         ModelSpec::Mlp { dropout, .. } => {
             let mut network = blank()?;
-            let course = mlp::fit(cpu, &mut network, &data, &training, *dropout, log)?;
+            mlp::initialise(&mut network, training.seed);
+            let mut runner: Box<dyn Runner> = match device {
+                None => Box::new(mlp::OnCpu::new(cpu, &network, &data, &training, *dropout)),
+                Some(device) => {
+                    let made = OnDevice::new(device, cpu, &network, &data, &training, *dropout);
+                    Box::new(made.map_err(FitError::Device)?)
+                }
+            };
+            let course = mlp::fit(runner.as_mut(), &mut network, &training, log)?;
+            drop(runner);
             (course, Fitted::Network(network))
         }
         ModelSpec::Gbdt(spec) => {

@@ -17,8 +17,17 @@ use crate::{
 impl Owner<'_, '_> {
     /// The GPUs that a step needs which holds its slots.
     pub(super) fn lend(&mut self, step: StepId) -> Lent {
-        let count = self.context.graph.step(step).resources.gpus;
+        let resources = self.context.graph.step(step).resources;
+        let count = resources.gpus_of(self.options.gpus.len());
         if count == 0 {
+            if resources.gpus > 0 && !self.told_of_cpu {
+                self.told_of_cpu = true;
+                let name = &self.context.graph.step(step).name;
+                let text = format!(
+                    "`{name}` is computed on the CPU: there is no GPU that this build may use"
+                );
+                (self.emit)(Event::Note(&text));
+            }
             return Lent::Ready(None);
         }
         match self.options.gpus.lease(count) {
@@ -55,8 +64,8 @@ impl Owner<'_, '_> {
 
     /// Fails a step that asks for more GPUs than there are, before anything is done for it. Whether it did.
     pub(super) fn is_beyond_gpus(&mut self, step: StepId) -> bool {
-        let asked = self.context.graph.step(step).resources.gpus;
         let there = self.options.gpus.len();
+        let asked = self.context.graph.step(step).resources.gpus_of(there);
         if asked <= there {
             return false;
         }
@@ -69,7 +78,8 @@ impl Owner<'_, '_> {
     pub(super) fn warn_of_gpus(&mut self, steps: &[StepId]) {
         for &step in steps {
             let definition = self.context.graph.step(step);
-            let (asked, there) = (definition.resources.gpus, self.options.gpus.len());
+            let there = self.options.gpus.len();
+            let asked = definition.resources.gpus_of(there);
             if asked > there && matches!(self.nodes[step.index()].phase, Phase::Resolving) {
                 let reason = beyond_gpus(asked, there);
                 let text = format!("if `{}` has to run, it will fail: {reason}", definition.name);

@@ -74,6 +74,8 @@ pub(super) struct Owner<'a, 'b> {
     /// Steps that have to run and wait for GPUs that other kilns use.
     pub(super) awaiting_gpus: Vec<StepId>,
     pub(super) told_to_wait: BTreeSet<StepId>,
+    /// It was told that what could use a GPU runs without.
+    pub(super) told_of_cpu: bool,
     ways: Ways,
     estimates: Estimates<'a>,
     /// What is recorded under the keys that steps had last.
@@ -105,6 +107,7 @@ impl<'a, 'b> Owner<'a, 'b> {
             slots: Slots::new(graph, options.capacity),
             awaiting_gpus: Vec::new(),
             told_to_wait: BTreeSet::new(),
+            told_of_cpu: false,
             ways: Ways::new(graph.steps.len()),
             estimates: Estimates::new(graph, context.store, context.history),
             recorded,

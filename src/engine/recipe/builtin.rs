@@ -14,7 +14,7 @@ use super::{
     step::{bare, inputs},
 };
 use crate::{
-    catalogue::{Builder, Inward, Outputs, Role},
+    catalogue::{Builder, Gpu, Inward, Outputs, Role},
     graph::{Availability, BuilderId, Output, Step, Toolchain, Value},
 };
 
@@ -60,7 +60,7 @@ pub(super) fn step<'a>(
         },
     };
     outputs.sort_by(|a, b| a.name.cmp(&b.name));
-    let library = builder.library.filter(|library| !values.contains_key(library.own));
+    let library = builder.libraries.iter().find(|library| (library.when)(&values));
     let (args, implementation) = values
         .into_iter()
         .partition(|(name, _)| builder.arg(name).is_none_or(|arg| arg.role == Role::Key));
@@ -75,6 +75,14 @@ pub(super) fn step<'a>(
         gate: builder.gate,
         ..bare(decl, checker.problems)
     };
+    match library.map_or(Gpu::Unneeded, |library| library.gpu) {
+        Gpu::Unneeded => {}
+        Gpu::Needed => step.resources.gpus = step.resources.gpus.max(1),
+        Gpu::IfThere => {
+            step.resources.gpus = step.resources.gpus.max(1);
+            step.resources.spares_gpus = true;
+        }
+    }
     step.inputs = inputs(&step);
     Some(step)
 }

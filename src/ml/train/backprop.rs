@@ -20,7 +20,7 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    fn of(losses: &[f32], hits: usize) -> Tally {
+    pub(super) fn of(losses: &[f32], hits: usize) -> Tally {
         let loss = losses.iter().fold(0.0, |sum, loss| sum + f64::from(*loss));
         Tally { loss, hits, rows: losses.len() }
     }
@@ -74,7 +74,7 @@ pub(crate) fn judge(
 }
 
 /// Multiplies each row of `values` by its weight.
-fn weigh(values: &mut [f32], weights: &[f32]) {
+pub(super) fn weigh(values: &mut [f32], weights: &[f32]) {
     let width = values.len() / weights.len().max(1);
     for (row, weight) in values.chunks_exact_mut(width.max(1)).zip(weights) {
         row.iter_mut().for_each(|value| *value *= weight);

@@ -4,6 +4,8 @@
 
 use std::io::{self, Write};
 
+use kiln_kernels::device::DeviceError;
+
 use super::backprop::Tally;
 use crate::model::Learned;
 
@@ -18,6 +20,9 @@ pub enum FitError {
         /// What to change.
         help: String,
     },
+    /// The GPU failed.
+    #[error("training on the GPU failed: {0}")]
+    Device(#[from] DeviceError),
     /// The log could not be written.
     #[error("cannot write the log")]
     Log(#[from] io::Error),

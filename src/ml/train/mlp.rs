@@ -1,4 +1,6 @@
 //! A multi-layer perceptron: mini-batches in a keyed order.
+//!
+//! The course of a training is the same whoever carries out its epochs: this machine's CPU, here, or a device.
 
 use std::io::Write;
 
@@ -12,32 +14,71 @@ use crate::model::Hyperparameters;
 use crate::model::network::Network;
 
 /// Philox streams below this hold initial weights, one a layer; from here on the orders of epochs.
-const ORDERS: u64 = 1 << 32;
+pub(super) const ORDERS: u64 = 1 << 32;
 /// And from here on what is dropped: for each hidden layer, one stream a step.
-const DROPPED: u64 = 1 << 63;
+pub(super) const DROPPED: u64 = 1 << 63;
 /// More steps than a training takes.
-const STEPS: u64 = 1 << 48;
+pub(super) const STEPS: u64 = 1 << 48;
 
-/// Trains `network`, whose weights are set here, and gives its course; `network` ends with the
-/// weights of the kept epoch.
-pub(crate) fn fit(
-    cpu: &Cpu,
+/// Whoever carries out epochs.
+pub(super) trait Runner {
+    /// One pass over the training part, epoch `number` from 1, after which `network` has the weights; the sums are those
+    /// that the batches saw on their way.
+    fn pass(&mut self, network: &mut Network, number: u32) -> Result<Tally, FitError>;
+
+    /// Cross entropy and hits on the validation part, if there is one, with the weights of the last pass.
+    fn score(&mut self, network: &Network) -> Result<Option<Tally>, FitError>;
+}
+
+/// This machine's CPU.
+pub(super) struct OnCpu<'a> {
+    cpu: &'a Cpu,
+    data: &'a Data,
+    training: &'a Hyperparameters,
+    masks: Masks,
+    optimiser: Optimiser,
+}
+
+impl<'a> OnCpu<'a> {
+    pub(super) fn new(
+        cpu: &'a Cpu,
+        network: &Network,
+        data: &'a Data,
+        training: &'a Hyperparameters,
+        dropout: f64,
+    ) -> OnCpu<'a> {
+        let masks = Masks { seed: training.seed, rate: dropout, layers: network.layers.len() - 1 };
+        let optimiser = Optimiser::new(network, training, data.train.rows());
+        OnCpu { cpu, data, training, masks, optimiser }
+    }
+}
+
+impl Runner for OnCpu<'_> {
+    fn pass(&mut self, network: &mut Network, number: u32) -> Result<Tally, FitError> {
+        let OnCpu { cpu, data, training, masks, optimiser } = self;
+        let order = order(cpu, training.seed, number, data.train.rows());
+        let batch = training.batch as usize;
+        Ok(pass(cpu, network, &data.train, batch, &order, *masks, optimiser))
+    }
+
+    fn score(&mut self, network: &Network) -> Result<Option<Tally>, FitError> {
+        Ok(self.data.valid.as_ref().map(|valid| score(self.cpu, network, valid)))
+    }
+}
+
+/// Trains `network`, whose weights are [initialised](initialise), and gives its course; `network` ends with the weights of
+/// the kept epoch.
+pub(super) fn fit(
+    runner: &mut dyn Runner,
     network: &mut Network,
-    data: &Data,
     training: &Hyperparameters,
-    dropout: f64,
     log: &mut dyn Write,
 ) -> Result<Course, FitError> {
-    initialise(network, training.seed);
-    let mut optimiser = Optimiser::new(network, training, data.train.rows());
     let mut course = Course::new(Keep::BestValidation, training.patience);
     let mut kept = network.clone();
     for number in 1..=training.epochs {
-        let batch = training.batch as usize;
-        let order = order(cpu, training.seed, number, data.train.rows());
-        let masks = Masks { seed: training.seed, rate: dropout, layers: network.layers.len() - 1 };
-        let train = pass(cpu, network, &data.train, batch, &order, masks, &mut optimiser);
-        let valid = data.valid.as_ref().map(|valid| score(cpu, network, valid));
+        let train = runner.pass(network, number)?;
+        let valid = runner.score(network)?;
         let finite = train.loss.is_finite() && valid.is_none_or(|tally| tally.loss.is_finite());
         if !finite || !network.is_finite() {
             return Err(FitError::Diverged {
@@ -61,7 +102,7 @@ pub(crate) fn fit(
 }
 
 /// He's uniform distribution below a relu, Glorot's below the head; biases are zero.
-fn initialise(network: &mut Network, seed: u64) {
+pub(super) fn initialise(network: &mut Network, seed: u64) {
     let last = network.layers.len() - 1;
     for (index, layer) in network.layers.iter_mut().enumerate() {
         let spread = if index < last { layer.inputs } else { layer.inputs + layer.outputs };
@@ -72,7 +113,7 @@ fn initialise(network: &mut Network, seed: u64) {
 }
 
 /// The rows' order in one epoch.
-fn order(cpu: &Cpu, seed: u64, epoch: u32, rows: usize) -> Vec<u32> {
+pub(super) fn order(cpu: &Cpu, seed: u64, epoch: u32, rows: usize) -> Vec<u32> {
     let stream = Philox::new(seed, ORDERS + u64::from(epoch));
     let mut order = vec![0; rows];
     let rows = u32::try_from(rows).expect("a table in memory has fewer rows than 2³²");

@@ -55,6 +55,7 @@ fn logistic(train: Input, valid: Option<Input>) -> Args {
         weight: None,
         class_weights: None,
         balance: false,
+        backend: None,
     }
 }
 
@@ -78,20 +79,20 @@ fn outputs(folder: &Path, name: &str) -> BTreeMap<String, PathBuf> {
 /// Trains on `cpu`; the digests of model and history.
 fn digests(cpu: &Cpu, folder: &Path, args: &Args) -> [String; 2] {
     let outputs = outputs(folder, &format!("{cpu:?}"));
-    run_on(cpu, args.clone(), &outputs, &mut io::sink()).unwrap();
+    run_on(cpu, None, args.clone(), &outputs, &mut io::sink()).unwrap();
     ["model", "history"].map(|name| digest(&outputs[name])[..16].to_owned())
 }
 
 fn trained(folder: &Path, args: Args) -> (Model, String, String) {
     let (outputs, mut log) = (outputs(folder, "out"), Vec::new());
-    run(args, &outputs, 2, &mut log).unwrap();
+    run(args, &[], &outputs, 2, &mut log).unwrap();
     let history = std::fs::read_to_string(&outputs["history"]).unwrap();
     (Model::load(&outputs["model"]).unwrap(), history, String::from_utf8(log).unwrap())
 }
 
 fn refusal(args: Args) -> String {
     let folder = tempfile::tempdir().unwrap();
-    run(args, &outputs(folder.path(), "out"), 1, &mut io::sink()).unwrap_err().to_string()
+    run(args, &[], &outputs(folder.path(), "out"), 1, &mut io::sink()).unwrap_err().to_string()
 }
 
 fn assert_golden(args: impl Fn(&Path) -> Args, want: [&str; 2]) {
@@ -549,4 +550,82 @@ fn arguments_parse_from_json_and_unknown_ones_are_refused() {
     assert_eq!(parse(r#""model":{"kind":"logistic"}"#).unwrap().model, ModelSpec::Logistic);
     assert!(parse(r#""model":{"kind":"logistic"},"epoch":4"#).is_err());
     assert!(parse(r#""model":{"kind":"forest"}"#).is_err());
+}
+
+/// The kernels' own sources, on a device that is this CPU: the same model, curve and all, as the CPU trainer makes.
+#[test]
+fn training_on_a_device_is_the_same_bytes_as_on_a_cpu() {
+    use kiln_kernels::emulator::{Emulator, EmulatorError};
+    use kiln_kernels::launch::SOURCES;
+    let folder = tempfile::tempdir().unwrap();
+    let mut emulator = match Emulator::compile(folder.path(), &SOURCES) {
+        Ok(emulator) => emulator,
+        Err(EmulatorError::NoCompiler) => {
+            println!("skipped: there is no C++ compiler on this machine");
+            return;
+        }
+        Err(error) => panic!("{error}"),
+    };
+    let part = |name: &str, rows: usize, classes: usize, seed: u64| {
+        // Weights are 0 or more.
+        file(folder.path(), name, generated(rows, 5, classes, seed).replace(",-", ","))
+    };
+    let two = || mlp(part("t2.csv", 150, 2, 1), Some(part("v2.csv", 50, 2, 2)), &[8], 4);
+    let three = || mlp(part("t3.csv", 150, 3, 1), Some(part("v3.csv", 50, 3, 2)), &[16, 8], 3);
+    let gelu = ModelSpec::Mlp { hidden: vec![16, 8], activation: Activation::Gelu, dropout: 0.25 };
+    let relu = ModelSpec::Mlp { hidden: vec![9], activation: Activation::Relu, dropout: 0.5 };
+    let cases = [
+        two(),
+        Args { model: relu, batch: 150, ..two() },
+        Args { batch: 1000, valid: None, ..three() },
+        Args {
+            model: gelu,
+            optimizer: Optimizer::Sgd { momentum: 0.9 },
+            schedule: Schedule::Cosine,
+            weight: Some("f4".to_owned()),
+            class_weights: Some([("class_1".to_owned(), 0.5)].into()),
+            ..three()
+        },
+    ];
+    let cpu = Cpu::new(Threads(1));
+    for (args, multiprocessors) in cases.iter().zip([1, 4, 132, 132]) {
+        emulator = emulator.with_multiprocessors(multiprocessors);
+        let outputs = outputs(folder.path(), "device");
+        run_on(&cpu, Some(&emulator), args.clone(), &outputs, &mut io::sink()).unwrap();
+        let found = ["model", "history"].map(|name| digest(&outputs[name])[..16].to_owned());
+        assert_eq!(found, digests(&cpu, folder.path(), args), "{:?}", args.model);
+        std::fs::remove_dir_all(&outputs["model"]).unwrap();
+        std::fs::remove_dir_all(
+            &super::tests::outputs(folder.path(), &format!("{cpu:?}"))["model"],
+        )
+        .unwrap();
+    }
+}
+
+#[test]
+fn a_backend_that_cannot_be_used_is_an_error_and_auto_takes_the_cpu_and_says_so_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = || file(folder.path(), "train.csv", generated(60, 4, 2, 1));
+    let cuda = |args: Args| refusal(Args { backend: Some(Backend::Cuda), ..args });
+    assert!(cuda(logistic(data(), None)).contains("`logistic` is trained on the CPU only"));
+    let on = |backend| {
+        let args = Args { backend, ..mlp(data(), None, &[4], 2) };
+        let (model, _, log) = trained(folder.path(), args);
+        let digest = digest(&outputs(folder.path(), "out")["model"]);
+        std::fs::remove_dir_all(&outputs(folder.path(), "out")["model"]).unwrap();
+        drop(model);
+        (digest, log)
+    };
+    let (plain, quiet) = on(None);
+    let (named, _) = on(Some(Backend::Cpu));
+    let (auto, log) = on(Some(Backend::Auto));
+    assert_eq!((&plain, &plain), (&named, &auto));
+    assert!(!quiet.contains("backend"), "{quiet}");
+    // Without a library a step never takes a GPU, whatever this machine has.
+    assert_eq!(log.matches("backend: cpu, since there is no").count(), 1, "{log}");
+    let told = cuda(mlp(data(), None, &[4], 2));
+    assert!(told.starts_with("`backend` is \"cuda\""), "{told}");
+    if kiln_kernels::gpu::count().is_err() {
+        assert!(told.contains("help: "), "{told}");
+    }
 }

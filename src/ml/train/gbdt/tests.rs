@@ -57,7 +57,7 @@ fn outputs(folder: &Path) -> BTreeMap<String, PathBuf> {
 fn trained(args: impl Fn(&Path) -> Args) -> (Model, String, String) {
     let folder = tempfile::tempdir().unwrap();
     let (outputs, mut log) = (outputs(folder.path()), Vec::new());
-    run(args(folder.path()), &outputs, 2, &mut log).unwrap();
+    run(args(folder.path()), &[], &outputs, 2, &mut log).unwrap();
     let history = std::fs::read_to_string(&outputs["history"]).unwrap();
     (Model::load(&outputs["model"]).unwrap(), history, String::from_utf8(log).unwrap())
 }
@@ -65,7 +65,7 @@ fn trained(args: impl Fn(&Path) -> Args) -> (Model, String, String) {
 fn refusal(train: &str, model: &str, more: &str) -> String {
     let folder = tempfile::tempdir().unwrap();
     let args = args(folder.path(), train, None, model, more);
-    let error = run(args, &outputs(folder.path()), 1, &mut std::io::sink()).unwrap_err();
+    let error = run(args, &[], &outputs(folder.path()), 1, &mut std::io::sink()).unwrap_err();
     error.to_string()
 }
 
@@ -102,7 +102,7 @@ fn trees_are_the_same_bytes_on_every_cpu_and_thread_count() {
                 let Some(cpu) = Cpu::with_isa(Threads(threads), isa) else { continue };
                 let place = folder.path().join(format!("{cpu:?}"));
                 std::fs::create_dir(&place).unwrap();
-                run_on(&cpu, args.clone(), &outputs(&place), &mut std::io::sink()).unwrap();
+                run_on(&cpu, None, args.clone(), &outputs(&place), &mut std::io::sink()).unwrap();
                 let digests = ["model", "history"].map(|name| digest(&outputs(&place)[name]));
                 assert_eq!(digests.map(|digest| digest[..16].to_owned()), want, "{cpu:?}");
             }
@@ -183,7 +183,7 @@ fn a_damaged_file_of_trees_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let outputs = outputs(folder.path());
     let args = args(folder.path(), &generated(200, 2, 1), None, PLAIN, r#"{"epochs":2}"#);
-    run(args, &outputs, 1, &mut std::io::sink()).unwrap();
+    run(args, &[], &outputs, 1, &mut std::io::sink()).unwrap();
     let place = outputs["model"].join(crate::model::WEIGHTS_FILE);
     let bytes = std::fs::read(&place).unwrap();
     let model = Model::load(&outputs["model"]).unwrap();
