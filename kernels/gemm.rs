@@ -5,6 +5,8 @@
 //! up in ascending order. Packing and register tiles change the order in which *elements* are
 //! computed, never the order within one.
 
+mod few;
+
 use crate::arithmetic::Arithmetic;
 use crate::cpu::{Cpu, Kernel};
 use crate::matrix::Matrix;
@@ -31,6 +33,9 @@ pub fn product(cpu: &Cpu, a: Matrix<'_>, b: Matrix<'_>, start: Start<'_>, out: &
     }
     if out.is_empty() {
         return;
+    }
+    if a.rows <= few::MOST && b.has_whole_rows() {
+        return cpu.run(few::Few { a, b, start, out });
     }
     let panels = Panels::pack(b);
     let part = cpu.rows_per_thread(a.rows, a.cols * b.cols, QUANTUM);
@@ -200,6 +205,11 @@ mod tests {
             (12, 512, 32),
             (7, 513, 17),
             (2, 1100, 65),
+            (1, 30, 64),
+            (1, 513, 107),
+            (3, 64, 41),
+            (3, 0, 70),
+            (4, 64, 41),
         ] {
             let (a, b, bias) = (uniform(m * k, 1), uniform(k * n, 2), uniform(n, 3));
             let (a, b) = (Matrix::new(&a, m, k), Matrix::new(&b, k, n));

@@ -36,8 +36,8 @@ pub use dropout::Dropout;
 pub use functions::{exp, gelu, log, maximum, sigmoid, tanh};
 pub use gemm::{Start, product};
 pub use loss::{
-    gelu_backward, gelu_forward, relu, relu_backward, sigmoid_cross_entropy, softmax_cross_entropy,
-    softmax_rows,
+    gelu_backward, gelu_forward, relu, relu_backward, sigmoid_cross_entropy, sigmoid_pairs,
+    softmax_cross_entropy, softmax_rows,
 };
 pub use matrix::Matrix;
 pub use order::Order;

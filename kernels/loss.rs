@@ -19,6 +19,25 @@ pub fn relu(cpu: &Cpu, values: &mut [f32]) {
     cpu.run(Relu(values));
 }
 
+/// The probabilities of both classes for each logit z: sigmoid(-z), then sigmoid(z). Both by the sigmoid itself, since
+/// 1 - p would lose the small ones.
+///
+/// # Panics
+/// If `out` is not twice as long as `logits`.
+pub fn sigmoid_pairs(cpu: &Cpu, logits: &[f32], out: &mut [f32]) {
+    struct Pairs<'a>(&'a [f32], &'a mut [f32]);
+    impl Kernel for Pairs<'_> {
+        #[inline(always)]
+        fn run<A: Arithmetic>(self) {
+            for (pair, &z) in self.1.as_chunks_mut().0.iter_mut().zip(self.0) {
+                *pair = [sigmoid_in::<A>(-z), sigmoid_in::<A>(z)];
+            }
+        }
+    }
+    assert_eq!(out.len(), 2 * logits.len(), "two classes a logit");
+    cpu.run(Pairs(logits, out));
+}
+
 /// Sets `gradient` to zero where the activation that [`relu`] gave is zero.
 ///
 /// # Panics
@@ -183,6 +202,18 @@ pub fn sigmoid_cross_entropy(
 mod tests {
     use super::*;
     use crate::testing::{cpus, hash, uniform};
+
+    #[test]
+    fn both_classes_have_the_sigmoids_bits_on_every_cpu() {
+        let logits: Vec<f32> = uniform(501, 12).iter().map(|v| v * 60.0).collect();
+        let want: Vec<f32> =
+            logits.iter().flat_map(|&z| [-z, z]).map(crate::functions::sigmoid).collect();
+        for cpu in cpus() {
+            let mut got = vec![f32::NAN; 1002];
+            sigmoid_pairs(&cpu, &logits, &mut got);
+            assert_eq!(got, want, "{cpu:?}");
+        }
+    }
 
     #[test]
     fn softmax_loss_and_gradient_agree_with_double_precision() {

@@ -41,6 +41,17 @@ impl<'a> Matrix<'a> {
         self.cols
     }
 
+    /// Whether each row lies as one piece.
+    pub(crate) fn has_whole_rows(&self) -> bool {
+        self.col_stride == 1
+    }
+
+    /// A row that lies as one piece.
+    #[inline(always)]
+    pub(crate) fn row(&self, row: usize) -> &'a [f32] {
+        &self.data[row * self.row_stride..][..self.cols]
+    }
+
     #[inline(always)]
     pub(crate) fn at(&self, row: usize, col: usize) -> f32 {
         self.data[row * self.row_stride + col * self.col_stride]

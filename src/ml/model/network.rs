@@ -3,7 +3,7 @@
 //! Unaware of names, files and training.
 
 use kiln_kernels::{
-    Cpu, Matrix, Start, gelu_forward, product, relu, sigmoid, sigmoid_cross_entropy,
+    Cpu, Matrix, Start, gelu_forward, product, relu, sigmoid_cross_entropy, sigmoid_pairs,
     softmax_cross_entropy, softmax_rows,
 };
 
@@ -69,8 +69,9 @@ impl Head {
     pub(crate) fn probabilities(self, cpu: &Cpu, mut logits: Vec<f32>) -> Vec<f32> {
         match self {
             Head::Sigmoid => {
-                // Both by the sigmoid itself: 1 - p would lose the small ones.
-                logits.into_iter().flat_map(|z| [sigmoid(-z), sigmoid(z)]).collect()
+                let mut out = vec![0.0; 2 * logits.len()];
+                sigmoid_pairs(cpu, &logits, &mut out);
+                out
             }
             Head::Softmax(classes) => {
                 softmax_rows(cpu, &mut logits, classes);
@@ -144,16 +145,24 @@ impl Network {
 
     /// The logits of each row of `x` (rows × inputs).
     pub(crate) fn logits(&self, cpu: &Cpu, x: &[f32]) -> Vec<f32> {
+        if x.len() <= BLOCK * self.inputs() {
+            return self.block(cpu, x);
+        }
         let mut logits = Vec::with_capacity(x.len() / self.inputs() * self.head.outputs());
         for block in x.chunks(BLOCK * self.inputs()) {
-            let mut values = self.layers[0].forward(cpu, block);
-            for layer in &self.layers[1..] {
-                self.activation.apply(cpu, &mut values);
-                values = layer.forward(cpu, &values);
-            }
-            logits.append(&mut values);
+            logits.append(&mut self.block(cpu, block));
         }
         logits
+    }
+
+    /// The logits of rows that go through the layers together.
+    fn block(&self, cpu: &Cpu, x: &[f32]) -> Vec<f32> {
+        let mut values = self.layers[0].forward(cpu, x);
+        for layer in &self.layers[1..] {
+            self.activation.apply(cpu, &mut values);
+            values = layer.forward(cpu, &values);
+        }
+        values
     }
 
     /// The probability of each class for each row of `x`.
