@@ -33,9 +33,13 @@ pub enum DeviceError {
         reason: String,
     },
     /// There is not enough memory on it.
-    #[error("the device has no room for {bytes} more bytes{}", free.map(|free| format!(" ({free} are free)")).unwrap_or_default())]
+    #[error(
+        "the device has no room{}{}; help: smaller batches, or fewer rows or weights",
+        if *bytes > 0 { format!(" for {bytes} more bytes") } else { String::new() },
+        free.map(|free| format!(" ({free} are free)")).unwrap_or_default()
+    )]
     OutOfMemory {
-        /// What was asked for.
+        /// What was asked for; 0 for what the driver wanted for itself.
         bytes: usize,
         /// What is free, if the device says so.
         free: Option<usize>,

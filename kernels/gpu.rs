@@ -264,6 +264,13 @@ impl Gpu {
             })?;
             match found {
                 Ok(function) => {
+                    // A driver may load a kernel only when it is used; to ask for its size has it loaded now, which a
+                    // capture would not allow.
+                    let size = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_NUM_REGS;
+                    // SAFETY: the function is of a module that is alive.
+                    call("load a kernel", || unsafe {
+                        result::function::get_function_attribute(function, size)
+                    })?;
                     self.functions.borrow_mut().insert(name.to_owned(), function);
                     return Ok(function);
                 }

@@ -274,7 +274,7 @@ fn where_there_is_no_gpu_auto_takes_the_cpu_says_so_once_and_shares_its_results(
         "{told}"
     );
     let log = project.kiln(&["log", "train"]).exits(0).stdout();
-    assert_eq!(log.matches("backend: cpu, since there is no").count(), 1, "{log}");
+    assert_eq!(log.matches("backend: cpu, since ").count(), 1, "{log}");
     for backend in ["\nbackend = \"cpu\"", ""] {
         project.write("kiln.toml", TRAIN.replace("epochs = 2", &format!("epochs = 2{backend}")));
         assert!(project.build(&[]).exits(0).ran().is_empty(), "{backend}");
@@ -294,6 +294,9 @@ fn what_a_gpu_was_to_train_is_never_trained_by_a_cpu() {
         Ok(found) => found,
         Err(missing) => return println!("skipped: {missing}"),
     };
+    if Path::new("/dev/nvidiactl").exists() {
+        return println!("skipped: this machine has a driver of its own, which a step may see");
+    }
     // A node that is no GPU, and a driver that is none.
     let (project, _) = machine(trainer(), 1);
     let project = project.variable("KILN_NVRTC", found.library.to_str().unwrap());

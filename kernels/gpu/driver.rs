@@ -106,6 +106,12 @@ mod tests {
         use CUresult as C;
         let told = |code| refusal("run a kernel", code);
         assert!(matches!(told(C::CUDA_ERROR_OUT_OF_MEMORY), DeviceError::OutOfMemory { .. }));
+        let full = DeviceError::OutOfMemory { bytes: 4096, free: Some(17) }.to_string();
+        assert!(
+            full.starts_with("the device has no room for 4096 more bytes (17 are free)"),
+            "{full}"
+        );
+        assert!(!told(C::CUDA_ERROR_OUT_OF_MEMORY).to_string().contains("bytes"));
         for code in [C::CUDA_ERROR_NO_BINARY_FOR_GPU, C::CUDA_ERROR_UNSUPPORTED_PTX_VERSION] {
             assert!(matches!(told(code), DeviceError::WrongArchitecture { .. }), "{code:?}");
         }
