@@ -3,12 +3,14 @@
 use std::path::Path;
 use std::process::Command;
 
-use kiln_kernels::Philox;
 use kiln_kernels::trees::Tree;
+use kiln_kernels::{Cpu, Philox, Threads};
 
 use super::*;
 use crate::fixture;
 use crate::model::{Document, GbdtSpec, ModelSpec, Preprocessing};
+use crate::preprocess::narrowed;
+use crate::table::Table;
 
 fn uniform(count: usize, stream: u64, size: f32) -> Vec<f32> {
     let mut out = vec![0.0; count];
@@ -62,23 +64,28 @@ fn the_output_of_version_1_is_fixed() {
     assert_eq!(blake3::hash(&bytes).to_hex()[..16], *"b5d1e13e12c6dbe6");
 }
 
-/// Reads `rows features` and the rows as binary64, runs the model, and writes each row's label, then its probabilities.
+/// Reads rows as binary64, runs the model, and writes each row's label, its probabilities, and what trees add up to.
 const RUN: &str = r#"
 import sys, struct
 import numpy, onnx, onnxruntime
 path, table, out = sys.argv[1:]
-onnx.checker.check_model(onnx.load(path), full_check=True)
+model = onnx.load(path)
+onnx.checker.check_model(model, full_check=True)
+wanted = ["label", "probabilities"]
+if any("scores" in node.output for node in model.graph.node):
+    model.graph.output.append(onnx.helper.make_tensor_value_info("scores", onnx.TensorProto.FLOAT, None))
+    wanted.append("scores")
 options = onnxruntime.SessionOptions()
 options.log_severity_level = 3
 options.intra_op_num_threads = options.inter_op_num_threads = 1
-session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 (given,) = session.get_inputs()
 assert given.name == "features" and given.type == "tensor(double)", given
 x = numpy.fromfile(table).reshape(-1, given.shape[1])
-label, probabilities = session.run(["label", "probabilities"], {"features": x})
+label, *numbers = session.run(wanted, {"features": x})
 with open(out, "w") as to:
-    for name, row in zip(label, probabilities):
-        to.write("\t".join([name] + [repr(float(p)) for p in row]) + "\n")
+    for name, *rows in zip(label, *numbers):
+        to.write("\t".join([name] + [repr(float(p)) for row in rows for p in row]) + "\n")
 "#;
 
 /// A Python that has onnx and onnxruntime, if there is one.
@@ -241,18 +248,55 @@ fn onnxruntime_reaches_the_same_leaves_from_whatever_a_row_holds() {
         let rows: Vec<f64> = (0..count * features)
             .map(|at| odd[Philox::new(29, 6).block(at as u64)[0] as usize % odd.len()])
             .collect();
-        let told = theirs(&python, folder.path(), &rows);
-        let own = model.probabilities(&rows, 1).unwrap();
-        assert_eq!(told.lines().count(), count);
-        for (line, own) in told.lines().zip(own.chunks_exact(classes)) {
-            let (label, theirs) = line.split_once('\t').unwrap();
-            for (theirs, own) in theirs.split('\t').zip(own) {
-                let theirs: f32 = theirs.parse().unwrap();
-                assert!((theirs - own).abs() <= 1e-5, "{features} features: {line} {own:?}");
-            }
-            let best = (1..classes).fold(0, |best, at| if own[at] > own[best] { at } else { best });
-            let close = own.iter().enumerate().any(|(at, p)| at != best && own[best] - p < 1e-5);
-            assert!(close || label == model.classes()[best], "{line} {own:?}");
+        agrees(&python, folder.path(), &model, &rows);
+    }
+}
+
+#[test]
+fn onnxruntime_gives_what_trained_trees_give() {
+    let Some(python) = python() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| (name.to_owned(), folder.path().join(name));
+    let table = serde_json::json!({"table": "fraud", "rows": 4000, "seed": 3});
+    let table = serde_json::from_value(table).unwrap();
+    let outputs = BTreeMap::from(["data", "optimum", "probabilities"].map(place));
+    crate::generate::run(&table, &outputs, 1, &mut io::sink()).unwrap();
+    let data = fixture::file(folder.path(), "data.csv", std::fs::read(&outputs["data"]).unwrap());
+    let args = serde_json::json!({
+        "train": data, "label": "fraud", "model": {"kind": "gbdt", "depth": 6}, "epochs": 25,
+    });
+    let outputs = BTreeMap::from(["model", "history"].map(place));
+    crate::train::run(serde_json::from_value(args).unwrap(), &[], &outputs, 1, &mut io::sink())
+        .unwrap();
+    let model = Model::load(&outputs["model"]).unwrap();
+    let args = Args { model: fixture::tree(&outputs["model"]) };
+    let out = BTreeMap::from([("out".to_owned(), folder.path().join("model.onnx"))]);
+    run(&args, &out, &mut io::sink()).unwrap();
+    let rows = model.rows(&Table::read_csv(&data.path).unwrap()).unwrap();
+    assert!(rows.iter().any(|value| value.is_nan()), "some values are missing");
+    agrees(&python, folder.path(), &model, &rows);
+}
+
+/// Holds onnxruntime's scores, probabilities and labels of the rows to the trees' own. A score is near only if the leaves are
+/// the same.
+fn agrees(python: &str, folder: &Path, model: &Model, rows: &[f64]) {
+    let classes = model.classes().len();
+    let told = theirs(python, folder, rows);
+    let own = model.probabilities(rows, 1).unwrap();
+    let trees = model.trees().unwrap();
+    let outputs = trees.start().len();
+    let scores = trees.scores(&Cpu::new(Threads(1)), &narrowed(rows), model.features().len());
+    assert_eq!(told.lines().count(), own.len() / classes);
+    let own = own.chunks_exact(classes).zip(scores.chunks_exact(outputs));
+    for (line, (own, scores)) in told.lines().zip(own) {
+        let (label, theirs) = line.split_once('\t').unwrap();
+        let theirs: Vec<f32> = theirs.split('\t').map(|number| number.parse().unwrap()).collect();
+        assert_eq!(theirs.len(), classes + outputs, "{line}");
+        for (theirs, own) in theirs.iter().zip(own.iter().chain(scores)) {
+            assert!((theirs - own).abs() <= 1e-5, "{line} {own:?} {scores:?}");
         }
+        let best = (1..classes).fold(0, |best, at| if own[at] > own[best] { at } else { best });
+        let close = own.iter().enumerate().any(|(at, p)| at != best && own[best] - p < 1e-5);
+        assert!(close || label == model.classes()[best], "{line} {own:?}");
     }
 }
